@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// runRoot runs a command line in a language and returns what it prints.
+func runRoot(t *testing.T, language string, args ...string) (string, error) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	t.Setenv("LC_ALL", language)
+	var out bytes.Buffer
+	root := newRoot()
+	root.SetOut(&out)
+	root.SetArgs(args)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestMistypedCommandsAreUsageErrorsThatNameTheLikelyOne(t *testing.T) {
+	for _, tc := range []struct{ line, says string }{
+		{"serv", `"serv" is not a command of sampan; did you mean serve?`},
+		{"nothing", `"nothing" is not a command of sampan`},
+		{"config chek", `"chek" is not a command of sampan config; did you mean check?`},
+		{"cache repairs", `"repairs" is not a command of sampan cache; did you mean repair?`},
+		{"serve extra", `sampan serve takes flags only, not "extra"`},
+		{"serve --lisen x", "unknown flag: --lisen"},
+	} {
+		out, err := runRoot(t, "C", strings.Fields(tc.line)...)
+		var usage *usageError
+		if !errors.As(err, &usage) || err.Error() != tc.says || out != "" {
+			t.Errorf("%s: %v, printed %q", tc.line, err, out)
+		}
+	}
+}
+
+func TestGroupsOfCommandsShowTheirHelp(t *testing.T) {
+	for _, args := range [][]string{{}, {"config"}, {"cache"}} {
+		out, err := runRoot(t, "C", args...)
+		if err != nil || !strings.Contains(out, "Available Commands:") {
+			t.Errorf("%v: %v, printed %q", args, err, out)
+		}
+	}
+}
+
+// Every line of every help is in the language of the environment.
+func TestHelpIsInChinese(t *testing.T) {
+	t.Setenv("LC_ALL", "zh_CN.UTF-8")
+	var walk func(cmd *cobra.Command, path []string)
+	walk = func(cmd *cobra.Command, path []string) {
+		out, err := runRoot(t, "zh_CN.UTF-8", append(slices.Clone(path), "--help")...)
+		if err != nil {
+			t.Errorf("%v: %v", path, err)
+		}
+		for _, english := range []string{"Usage", "Flags", "Available", "help for", "version for", "more information", "Generate"} {
+			if strings.Contains(out, english) {
+				t.Errorf("%v: %q in\n%s", path, english, out)
+			}
+		}
+		for _, below := range cmd.Commands() {
+			if below.Name() != "completion" && below.Name() != "help" {
+				walk(below, append(slices.Clone(path), below.Name()))
+			}
+		}
+	}
+	walk(newRoot(), nil)
+}
+
+func TestRepairOfADirectoryWithoutIndexSaysWhatToName(t *testing.T) {
+	_, err := runRoot(t, "C", "cache", "repair", "--data", t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "with --data") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,400 @@
+// Package rate bounds what each client may take: requests and bytes per second,
+// blobs at the same time, and bytes per day; and the same of what is cold, which has
+// to come from an upstream first and costs its budget.
+//
+// It promises that a client's account is one, however many connections and addresses
+// of its network it uses, and is kept over changes of the rules; that who is a little
+// early waits a moment, since some clients give up at the first refusal or try again
+// at once, and that everybody else is told when to come again. Accounts are kept in
+// memory, a bounded number of them: strangers beyond that share one.
+//
+// It knows no HTTP. The day is that of UTC; what was counted is forgotten with the
+// process.
+//
+// Lock order: Limiter.mu and account.mu are leaves.
+package rate
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"sampan/internal/access"
+	"sampan/internal/oci"
+)
+
+// Limits are those of one client; 0 is none.
+type Limits struct {
+	// RequestsPerSecond are those of the registry's API. As many may come at once as
+	// in ten seconds.
+	RequestsPerSecond float64
+	// BytesPerSecond are those of blobs, of all connections together.
+	BytesPerSecond int64
+	// Pulls are blobs that are being sent at the same time.
+	Pulls int
+	// BytesPerDay are those of blobs, as far as they were sent.
+	BytesPerDay int64
+	// Cold is of what has to come from an upstream.
+	Cold Cold
+}
+
+// Cold are the limits of what has to come from an upstream; 0 is none.
+type Cold struct {
+	// RequestsPerHour are those for manifests, lists and blobs. As many may come at
+	// once.
+	RequestsPerHour int
+	// Pulls are blobs at the same time.
+	Pulls int
+	// BytesPerDay are those of blobs, counted when they are asked for.
+	BytesPerDay int64
+}
+
+// A Rule gives limits to clients.
+type Rule struct {
+	// For says to whom, by Networks, Users, Groups, Codes and Hosts; the rest of it
+	// is not looked at.
+	For access.Rule
+	Limits
+}
+
+const (
+	// patience is how long who is early waits before it is refused.
+	patience = 5 * time.Second
+	// burst is for how long requests may be saved up.
+	burst = 10 * time.Second
+	// maxAccounts bounds those that are kept.
+	maxAccounts = 1 << 16
+	// piece is how many bytes are sent at once at the most where they are paced.
+	piece = 256 << 10
+)
+
+// A Limiter keeps the accounts. Make one with [New].
+type Limiter struct {
+	rules   atomic.Pointer[[]Rule]
+	metrics *metrics
+
+	mu       sync.Mutex
+	accounts map[string]*account
+	swept    time.Time
+}
+
+// Set replaces the rules. What was counted stays.
+func (l *Limiter) Set(rules []Rule) { l.rules.Store(&rules) }
+
+// limits are those of a client: of the first rule that is about it.
+func (l *Limiter) limits(c access.Client) Limits {
+	for _, r := range *l.rules.Load() {
+		if r.For.About(c) {
+			return r.Limits
+		}
+	}
+	return Limits{}
+}
+
+// An account is what counts against a client. The zero value is that of a new one.
+type account struct {
+	mu       sync.Mutex
+	requests *rate.Limiter // nil as long as it was not needed, like the others
+	bytes    *rate.Limiter
+	cold     *rate.Limiter
+	pulls    slots
+	fetches  slots // cold
+	day      int64 // since 1970, in UTC
+	sent     int64 // that day
+	fetched  int64
+}
+
+// slots are places for what goes on at the same time.
+type slots struct {
+	taken   int
+	waiting []chan struct{}
+}
+
+// account finds that of a client.
+func (l *Limiter) account(name string) *account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.accounts[name]; a != nil {
+		return a
+	}
+	if len(l.accounts) >= maxAccounts {
+		l.sweep(time.Now())
+	}
+	if len(l.accounts) >= maxAccounts {
+		name = "" // nobody's name
+		if a := l.accounts[name]; a != nil {
+			return a
+		}
+	}
+	a := new(account)
+	l.accounts[name] = a
+	return a
+}
+
+// sweep forgets accounts that are as new. It takes its time, and is not done often.
+// The caller holds mu.
+func (l *Limiter) sweep(now time.Time) {
+	if now.Sub(l.swept) < burst {
+		return
+	}
+	l.swept = now
+	for name, a := range l.accounts {
+		if a.idle(now) {
+			delete(l.accounts, name)
+		}
+	}
+}
+
+func (a *account) idle(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	full := func(r *rate.Limiter) bool { return r == nil || r.TokensAt(now) >= float64(r.Burst()) }
+	return a.pulls.taken+a.fetches.taken+len(a.pulls.waiting)+len(a.fetches.waiting) == 0 &&
+		(a.day != dayOf(now) || a.sent+a.fetched == 0) && full(a.requests) && full(a.bytes) && full(a.cold)
+}
+
+func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
+
+// today begins a new day if need be. The caller holds mu.
+func (a *account) today(now time.Time) {
+	if d := dayOf(now); d != a.day {
+		a.day, a.sent, a.fetched = d, 0, 0
+	}
+}
+
+// A Visit is one request of a client; nil is one without limits.
+type Visit struct {
+	l       *Limiter
+	a       *account
+	limits  Limits
+	pulls   bool // a place is taken
+	fetches bool
+}
+
+// Enter begins a request, which Close ends. It waits a moment for who is early, and
+// fails with TOOMANYREQUESTS.
+func (l *Limiter) Enter(ctx context.Context, c access.Client) (*Visit, error) {
+	limits := l.limits(c)
+	if limits == (Limits{}) {
+		return nil, nil //nolint:nilnil // a Visit without limits
+	}
+	v := &Visit{l: l, a: l.account(c.Account()), limits: limits}
+	if per := limits.RequestsPerSecond; per > 0 {
+		most := max(1, int(math.Ceil(per*burst.Seconds())))
+		if wait := v.take(ctx, &v.a.requests, rate.Limit(per), most, 1, patience); wait > 0 {
+			return nil, v.refuse(ctx, "requests_per_second", wait, "too many requests per second")
+		}
+	}
+	return v, nil
+}
+
+// take takes n of a bucket, and waits for them at most as long as patient. It returns
+// for how long one would have to wait otherwise.
+func (v *Visit) take(ctx context.Context, bucket **rate.Limiter, limit rate.Limit, most, n int, patient time.Duration) time.Duration {
+	now := time.Now()
+	v.a.mu.Lock()
+	if *bucket == nil {
+		*bucket = rate.NewLimiter(limit, most)
+	}
+	b := *bucket
+	b.SetLimitAt(now, limit) // the rules may have changed
+	b.SetBurstAt(now, most)
+	r := b.ReserveN(now, n)
+	v.a.mu.Unlock()
+	wait := r.DelayFrom(now)
+	if wait > patient {
+		r.CancelAt(now)
+		return wait
+	}
+	if wait > 0 && !sleep(ctx, wait) {
+		r.Cancel()
+	}
+	return 0
+}
+
+// sleep waits, and is false when ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Pull begins the sending of a blob. It waits a moment for a place among those that
+// are sent at the same time, and fails with TOOMANYREQUESTS.
+func (v *Visit) Pull(ctx context.Context) error {
+	if v == nil {
+		return nil
+	}
+	if most := v.limits.BytesPerDay; most > 0 {
+		v.a.mu.Lock()
+		now := time.Now()
+		v.a.today(now)
+		over := v.a.sent >= most
+		v.a.mu.Unlock()
+		if over {
+			return v.refuse(ctx, "bytes_per_day", untilTomorrow(now), "the bytes of today are used up")
+		}
+	}
+	if v.limits.Pulls > 0 && !v.pulls {
+		if !v.a.enter(ctx, &v.a.pulls, v.limits.Pulls) {
+			return v.refuse(ctx, "concurrent_pulls", time.Second, "too many blobs are being pulled at the same time")
+		}
+		v.pulls = true
+	}
+	return nil
+}
+
+func untilTomorrow(now time.Time) time.Duration {
+	return time.Unix((dayOf(now)+1)*24*60*60, 0).Sub(now)
+}
+
+// enter takes a place, and waits a moment for it.
+func (a *account) enter(ctx context.Context, s *slots, most int) bool {
+	a.mu.Lock()
+	if s.taken < most && len(s.waiting) == 0 {
+		s.taken++
+		a.mu.Unlock()
+		return true
+	}
+	turn := make(chan struct{})
+	s.waiting = append(s.waiting, turn)
+	a.mu.Unlock()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-turn:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, w := range s.waiting {
+		if w == turn {
+			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+			return false
+		}
+	}
+	return true // it came in the same moment
+}
+
+// leave gives a place to who has waited longest. The caller holds mu.
+func (s *slots) leave() {
+	if len(s.waiting) > 0 {
+		close(s.waiting[0])
+		s.waiting = s.waiting[1:]
+		return
+	}
+	s.taken--
+}
+
+// Close ends the request.
+func (v *Visit) Close() {
+	if v == nil {
+		return
+	}
+	v.a.mu.Lock()
+	defer v.a.mu.Unlock()
+	if v.pulls {
+		v.a.pulls.leave()
+	}
+	if v.fetches {
+		v.a.fetches.leave()
+	}
+	v.pulls, v.fetches = false, false
+}
+
+// Piece is how many bytes may be sent now, of n; it waits until they may. Less than n
+// is only where bytes are paced. It ends with the error of ctx.
+func (v *Visit) Piece(ctx context.Context, n int64) (int64, error) {
+	if v == nil || v.limits.BytesPerSecond <= 0 {
+		return n, nil
+	}
+	most := int(max(1, min(piece, v.limits.BytesPerSecond)))
+	n = min(n, int64(most))
+	v.take(ctx, &v.a.bytes, rate.Limit(v.limits.BytesPerSecond), most, int(n), time.Duration(math.MaxInt64))
+	return n, context.Cause(ctx)
+}
+
+// Paced tells whether bytes have to wait.
+func (v *Visit) Paced() bool { return v != nil && v.limits.BytesPerSecond > 0 }
+
+// Sent counts bytes of blobs that were sent.
+func (v *Visit) Sent(n int64) {
+	if v == nil || v.limits.BytesPerDay <= 0 {
+		return
+	}
+	v.a.mu.Lock()
+	defer v.a.mu.Unlock()
+	v.a.today(time.Now())
+	v.a.sent += n
+}
+
+// Admit is an [oci.Admission]: it counts what has to come from an upstream, and fails
+// with TOOMANYREQUESTS.
+func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
+	if v == nil {
+		return nil
+	}
+	cold := v.limits.Cold
+	if cold.BytesPerDay > 0 && c.Blob {
+		v.a.mu.Lock()
+		now := time.Now()
+		v.a.today(now)
+		over := v.a.fetched >= cold.BytesPerDay
+		if !over {
+			v.a.fetched += max(0, c.Size)
+		}
+		v.a.mu.Unlock()
+		if over {
+			return v.refuse(ctx, "cold.bytes_per_day", untilTomorrow(now), "the bytes of today for what is not here yet are used up")
+		}
+	}
+	if n := cold.RequestsPerHour; n > 0 {
+		if wait := v.take(ctx, &v.a.cold, rate.Limit(float64(n)/3600), n, 1, patience); wait > 0 {
+			return v.refuse(ctx, "cold.requests_per_hour", wait, "too many requests in an hour for what is not here yet")
+		}
+	}
+	if cold.Pulls > 0 && c.Blob && !v.fetches {
+		if !v.a.enter(ctx, &v.a.fetches, cold.Pulls) {
+			return v.refuse(ctx, "cold.concurrent_pulls", time.Second, "too many blobs that are not here yet are being pulled at the same time")
+		}
+		v.fetches = true
+	}
+	return nil
+}
+
+// MayFetch tells whether it has anything left of what is cold: what is fetched ahead
+// of it counts for nobody.
+func (v *Visit) MayFetch() bool {
+	if v == nil {
+		return true
+	}
+	v.a.mu.Lock()
+	defer v.a.mu.Unlock()
+	v.a.today(time.Now())
+	cold := v.limits.Cold
+	return (cold.BytesPerDay <= 0 || v.a.fetched < cold.BytesPerDay) &&
+		(cold.RequestsPerHour <= 0 || v.a.cold == nil || v.a.cold.Tokens() >= 1)
+}
+
+// refuse is what a client is told that has had too much.
+func (v *Visit) refuse(ctx context.Context, limit string, wait time.Duration, why string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err // it has left, which is no refusal
+	}
+	v.l.metrics.limited(limit)
+	return &oci.Error{
+		Code: oci.CodeTooManyRequests, RetryAfter: max(wait, time.Second),
+		Message: "this mirror limits what each client may take: " + why + " (" + limit + "). 镜像站限制每个客户端的用量，请稍后再试。",
+	}
+}

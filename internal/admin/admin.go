@@ -1,0 +1,171 @@
+// Package admin is the operator's listener: health, readiness, metrics, and what
+// is going on.
+//
+// It serves no content of any registry. What it changes, whoever reaches it may
+// change: a reload, deletions, pins and fetches ahead, each of which is told to the
+// audit log. With a token, only who has it; without one, only who is on this machine.
+// Pages of other origins cannot ask for any of it.
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"sampan/internal/oci"
+)
+
+// Options of an [Admin]. Gatherer, Fills and Upstreams are needed.
+type Options struct {
+	Gatherer prometheus.Gatherer
+	// Reload loads the configuration again; its error says why it stays as it was.
+	// Nil means that this cannot be asked for.
+	Reload func() error
+	// Fills lists the fetches that are running, the oldest first.
+	Fills func() []Fill
+	// Upstreams lists the configured registries by name.
+	Upstreams func() []Upstream
+	// Explainer tells about images; nil tells nothing.
+	Explainer *Explainer
+	// Content is what is here; nil offers nothing of it.
+	Content *Content
+	// Token is what has to be sent, as a bearer token, for all below /api; empty lets
+	// everybody read, and who comes from this machine change.
+	Token string
+}
+
+// A Fill is a running fetch as the operator sees it.
+type Fill struct {
+	Digest         oci.Digest `json:"digest"`
+	Repositories   []string   `json:"repositories"` // that have asked for it
+	Size           int64      `json:"size"`         // bytes; -1 while it is not known
+	Bytes          int64      `json:"bytes"`        // that are here
+	BytesPerSecond int64      `json:"bytes_per_second"`
+	Readers        int        `json:"readers"`
+	Lines          int        `json:"lines"`
+	Since          time.Time  `json:"since"`
+}
+
+// Admin is the handler. Make one with [New]; it is not ready at first.
+type Admin struct {
+	mux   *http.ServeMux
+	safe  http.Handler // mux, which pages of other origins cannot have change anything
+	ready atomic.Bool
+}
+
+var _ http.Handler = (*Admin)(nil)
+
+// New makes an Admin.
+func New(o Options) (*Admin, error) {
+	if o.Gatherer == nil || o.Fills == nil || o.Upstreams == nil {
+		return nil, errors.New("admin: Gatherer, Fills and Upstreams are needed")
+	}
+	a := &Admin{mux: http.NewServeMux()}
+	a.safe = http.NewCrossOriginProtection().Handler(guarded(a.mux, o.Token))
+	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
+	a.mux.HandleFunc("GET /readyz", a.readyz)
+	a.mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	if o.Reload != nil {
+		a.mux.HandleFunc("POST /api/v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+			if err := o.Reload(); err != nil {
+				say(w, http.StatusUnprocessableEntity, err.Error())
+				return
+			}
+			say(w, http.StatusOK, "ok")
+		})
+	}
+	a.mux.HandleFunc("GET /api/v1/fills", func(w http.ResponseWriter, _ *http.Request) {
+		sayJSON(w, struct {
+			Fills []Fill `json:"fills"`
+		}{o.Fills()})
+	})
+	a.mux.HandleFunc("GET /api/v1/upstreams", func(w http.ResponseWriter, _ *http.Request) {
+		sayJSON(w, struct {
+			Upstreams []Upstream `json:"upstreams"`
+		}{o.Upstreams()})
+	})
+	if o.Explainer != nil {
+		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
+	}
+	if o.Content != nil {
+		o.Content.register(a.mux)
+	}
+	return a, nil
+}
+
+// guarded lets pass who has the token, or, where there is none, who only reads or is on
+// this machine. Health and metrics are everybody's who reaches the listener.
+func guarded(next http.Handler, token string) http.Handler {
+	want := sha256.Sum256([]byte("Bearer " + token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/api/") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if token == "" {
+			if r.Method != http.MethodGet && r.Method != http.MethodHead && !local(r.RemoteAddr) {
+				say(w, http.StatusForbidden, "from another machine this needs a token (admin.token_file)")
+				return
+			}
+			next.ServeHTTP(w, r)
+			return
+		}
+		if got := sha256.Sum256([]byte(r.Header.Get("Authorization"))); subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			say(w, http.StatusUnauthorized, "this needs the token of the admin listener")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func local(remote string) bool {
+	addr, err := netip.ParseAddrPort(remote)
+	return err == nil && addr.Addr().Unmap().IsLoopback()
+}
+
+// SetReady says whether requests should be sent here: 200 or 503 of /readyz.
+func (a *Admin) SetReady(ready bool) { a.ready.Store(ready) }
+
+// ServeHTTP implements [http.Handler].
+func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	a.safe.ServeHTTP(w, r)
+}
+
+func (a *Admin) readyz(w http.ResponseWriter, _ *http.Request) {
+	if !a.ready.Load() {
+		say(w, http.StatusServiceUnavailable, "starting or stopping")
+		return
+	}
+	say(w, http.StatusOK, "ready")
+}
+
+func say(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text + "\n")) // whoever asked may have left
+}
+
+func sayJSON(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		say(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(append(body, '\n')) // whoever asked may have left
+}

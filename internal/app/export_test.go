@@ -1,0 +1,17 @@
+package app
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Descriptions are those of all metrics, whether they have a value yet or not.
+func (a *App) Descriptions() []string {
+	ch := make(chan *prometheus.Desc)
+	go func() {
+		defer close(ch)
+		a.metrics.Describe(ch)
+	}()
+	var list []string
+	for d := range ch {
+		list = append(list, d.String())
+	}
+	return list
+}

@@ -1,0 +1,41 @@
+package app_test
+
+import (
+	"net/http"
+	"testing"
+
+	"sampan/internal/registrytest"
+)
+
+// Whatever is asked, a browser makes nothing of it, and nothing is listed.
+func TestEveryAnswerKeepsBrowsersOut(t *testing.T) {
+	up := registrytest.StartTest(t, registrytest.Options{})
+	up.AddImage("team/app", "1", registrytest.ImageSpec{})
+	m := start(t, t.TempDir(), "up.test="+up.URL())
+	for _, base := range []string{"http://" + m.app.Addr(), "http://" + m.app.AdminAddr()} {
+		for _, path := range []string{
+			"/", "/v2/", "/v2/up.test/team/app/manifests/1", "/v2/up.test/team/app/tags/list", "/v2/up.test/none/manifests/1", "/v2/_catalog",
+			"/token", "/nope", "/healthz", "/metrics", "/api/v1/fills", "/api/v1/none", "/.git/config", "/debug/pprof/",
+		} {
+			for _, method := range []string{http.MethodGet, http.MethodPut} {
+				req, err := http.NewRequestWithContext(t.Context(), method, base+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := m.client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+				h := resp.Header
+				if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'none'; frame-ancestors 'none'" ||
+					h.Get("Referrer-Policy") != "no-referrer" || h.Get("Server") != "" {
+					t.Errorf("%s %s: %v", method, base+path, h)
+				}
+			}
+		}
+		if r := fetch(t, m.client, base+"/"); r.status != http.StatusNotFound {
+			t.Errorf("%s/ answers %d: %s", base, r.status, r.body)
+		}
+	}
+}

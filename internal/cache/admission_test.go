@@ -1,0 +1,84 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+
+	"sampan/internal/oci"
+)
+
+// An account notes what it is asked to admit.
+type account struct {
+	costs []oci.Cost
+	err   error
+}
+
+func (a *account) context(ctx context.Context) context.Context {
+	return oci.WithAdmission(ctx, func(_ context.Context, c oci.Cost) error {
+		a.costs = append(a.costs, c)
+		return a.err
+	})
+}
+
+func TestWhatHasToComeIsAdmittedFirst(t *testing.T) {
+	f := newFixture(t)
+	m := f.up.push(t, "docker.io/team/app:1", []byte("a layer"))
+	repo, layer := mustRepo(t, "docker.io/team/app"), oci.DigestOf([]byte("a layer"))
+	pull := func(a *account) error {
+		ctx := a.context(t.Context())
+		if _, err := f.ResolveTag(ctx, repo, mustTag("1")); err != nil {
+			return err
+		}
+		if _, err := f.Manifest(ctx, repo, m.Descriptor.Digest); err != nil {
+			return err
+		}
+		b, err := f.Blob(ctx, repo, layer)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		_, err = io.Copy(io.Discard, b)
+		return err
+	}
+	refused := errors.New("too much")
+	none := &account{err: refused}
+	if err := pull(none); !errors.Is(err, refused) || f.up.total() != 0 {
+		t.Errorf("%v, and the upstream was asked", err)
+	}
+	cold := &account{}
+	if err := pull(cold); err != nil {
+		t.Fatal(err)
+	}
+	if len(cold.costs) != 2 || cold.costs[0].Blob || !cold.costs[1].Blob || cold.costs[1].Size != int64(len("a layer")) {
+		t.Errorf("a cold pull costs %+v", cold.costs)
+	}
+	f.fills.Close() // commits
+	if err := pull(none); err != nil {
+		t.Errorf("what is here is refused: %v", err)
+	}
+	f.policy.FreshFor = 0
+	warm := &account{err: refused}
+	if err := pull(warm); err != nil || len(warm.costs) != 0 {
+		t.Errorf("a tag that is asked for again costs %+v, %v", warm.costs, err)
+	}
+}
+
+// A question that several share is nobody's: that one of them may ask for nothing
+// more is not the others' affair.
+func TestARefusalOfOneIsNotThatOfOthers(t *testing.T) {
+	f := newFixture(t)
+	f.policy.FreshFor = 0
+	f.up.push(t, "docker.io/team/app:1", []byte("one"))
+	repo := mustRepo(t, "docker.io/team/app")
+	if _, err := f.ResolveTag(t.Context(), repo, mustTag("1")); err != nil {
+		t.Fatal(err)
+	}
+	moved := f.up.push(t, "docker.io/team/app:1", []byte("two"))
+	poor := &account{err: errors.New("too much")}
+	got, err := f.ResolveTag(poor.context(t.Context()), repo, mustTag("1")) // begins the question that finds that it has moved
+	if err != nil || got.Digest != moved.Descriptor.Digest || len(poor.costs) != 0 {
+		t.Errorf("%v, %v, %+v", got.Digest, err, poor.costs)
+	}
+}

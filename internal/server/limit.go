@@ -1,0 +1,78 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"sampan/internal/access"
+	"sampan/internal/access/rate"
+)
+
+// enter begins a request of a client, as far as it may take more.
+func (s *Server) enter(ctx context.Context, c access.Client) (*rate.Visit, error) {
+	if s.o.Limits == nil {
+		return nil, nil //nolint:nilnil // a Visit without limits
+	}
+	return s.o.Limits.Enter(ctx, c)
+}
+
+// limited counts what is sent of a blob, and paces it where the client has a rate.
+func limited(w http.ResponseWriter, r *http.Request, v *rate.Visit) http.ResponseWriter {
+	if v == nil {
+		return w
+	}
+	return &limitedWriter{w, r.Context(), v}
+}
+
+// A limitedWriter sends piece by piece what has to wait. The kernel may still send
+// each piece of a file by itself.
+type limitedWriter struct {
+	http.ResponseWriter
+	ctx   context.Context // of the request
+	visit *rate.Visit
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *limitedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Write implements [io.Writer].
+func (w *limitedWriter) Write(p []byte) (int, error) {
+	sent := 0
+	for sent < len(p) {
+		n, err := w.visit.Piece(w.ctx, int64(len(p)-sent))
+		if err != nil {
+			return sent, err
+		}
+		done, err := w.ResponseWriter.Write(p[sent : sent+int(n)])
+		w.visit.Sent(int64(done))
+		if sent += done; err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// ReadFrom implements [io.ReaderFrom] for what a blobWriter passes on: a
+// LimitedReader.
+func (w *limitedWriter) ReadFrom(src io.Reader) (int64, error) {
+	lr, ok := src.(*io.LimitedReader)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{w}, src)
+	}
+	var sent int64
+	for lr.N > 0 {
+		n, err := w.visit.Piece(w.ctx, lr.N)
+		if err != nil {
+			return sent, err
+		}
+		part := &io.LimitedReader{R: lr.R, N: n}
+		done, err := io.Copy(w.ResponseWriter, part)
+		w.visit.Sent(done)
+		lr.N -= done
+		if sent += done; err != nil || done < n {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
