@@ -36,6 +36,7 @@ func TestReload(t *testing.T) {
 	} {
 		asked, refusal = 0, tc.refusal
 		r := httptest.NewRequest(tc.method, "http://127.0.0.1:5001/api/v1/reload", nil)
+		r.RemoteAddr = "127.0.0.1:4321"
 		if tc.origin != "" {
 			r.Header.Set("Origin", tc.origin)
 			r.Header.Set("Sec-Fetch-Site", "cross-site")
