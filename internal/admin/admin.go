@@ -38,6 +38,10 @@ type Options struct {
 	Explainer *Explainer
 	// Content is what is here; nil offers nothing of it.
 	Content *Content
+	// Recent lists what went wrong, the newest first; nil lists nothing.
+	Recent func() []Incident
+	// Tasks lists what is done at set times; nil lists nothing.
+	Tasks func() []Task
 	// Token is what has to be sent, as a bearer token, for all below /api; empty lets
 	// everybody read, and who comes from this machine change.
 	Token string
