@@ -328,7 +328,7 @@ func (v *Visit) Piece(ctx context.Context, n int64) (int64, error) {
 // Paced tells whether bytes have to wait.
 func (v *Visit) Paced() bool { return v != nil && v.limits.BytesPerSecond > 0 }
 
-// Sent counts bytes of blobs that were sent.
+// Sent counts bytes of blobs that are sent; less than zero for those that could not be.
 func (v *Visit) Sent(n int64) {
 	if v == nil || v.limits.BytesPerDay <= 0 {
 		return
