@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -83,6 +84,12 @@ func (s *Issuers) Verify(ctx context.Context, token string) (name string, groups
 		}
 	}
 	return "", nil, time.Time{}, access.ErrForeign
+}
+
+// Knows implements [access.Verifier].
+func (s *Issuers) Knows(name string) bool {
+	issuer, _, _ := strings.Cut(name, ":")
+	return slices.ContainsFunc(s.list, func(i *Issuer) bool { return i.o.Name == issuer })
 }
 
 // issuerOf is whom a token names, which nobody has proven.
