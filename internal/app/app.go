@@ -21,7 +21,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"sampan/internal/access"
-	"sampan/internal/access/issuer"
 	"sampan/internal/access/rate"
 	"sampan/internal/admin"
 	"sampan/internal/audit"
@@ -74,7 +73,6 @@ type App struct {
 	started bool
 	audit   *audit.Log        // nil without
 	tracing *tracing.Provider // nil without
-	issuers []*issuer.Issuer  // of the configuration in force
 
 	inventory *inventory.Inventory
 	prefetch  *prefetch.Prefetcher

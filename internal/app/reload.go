@@ -112,9 +112,11 @@ func fixed() []string {
 }
 
 // readsFiles tells whether files stand behind a configuration that may have changed
-// though it has not.
+// though it has not, and are not looked at by themselves.
 func readsFiles(c *config.Config) bool {
-	return slices.ContainsFunc(c.Upstreams, func(u config.Upstream) bool { return u.Egress.Inherit(c.Egress).ReadsFiles() })
+	return c.TokenKeyFile != "" ||
+		slices.ContainsFunc(c.Issuers, func(i config.Issuer) bool { return i.CAFile != "" }) ||
+		slices.ContainsFunc(c.Upstreams, func(u config.Upstream) bool { return u.Egress.Inherit(c.Egress).ReadsFiles() })
 }
 
 // watch reloads when the content of the configuration file has changed and stays
