@@ -21,7 +21,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 		case <-s.kick:
 		case <-ctx.Done():
 			s.mu.Lock()
-			s.ctx = nil // nothing begins any more
+			s.stopped = true // nothing begins any more
 			s.mu.Unlock()
 			s.working.Wait()
 			return
@@ -68,7 +68,8 @@ func (s *Scheduler) begin(e *entry, at, now time.Time) {
 	s.metrics.left(e.Name)
 }
 
-// RunNow begins a run at once; [ErrNotFound], [ErrRunning], [ErrStopping].
+// RunNow begins a run at once, or as soon as Run does; [ErrNotFound], [ErrRunning],
+// [ErrStopping].
 func (s *Scheduler) RunNow(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,10 +79,13 @@ func (s *Scheduler) RunNow(name string) error {
 		return fmt.Errorf("%w: %s", ErrNotFound, name)
 	case s.running[name]:
 		return fmt.Errorf("%w: %s", ErrRunning, name)
-	case s.ctx == nil || s.ctx.Err() != nil:
+	case s.stopped || s.ctx != nil && s.ctx.Err() != nil:
 		return ErrStopping
+	case s.ctx == nil:
+		e.next = s.now() // due when Run begins
+	default:
+		s.start(e, s.now())
 	}
-	s.start(e, s.now())
 	return nil
 }
 

@@ -102,7 +102,8 @@ type Scheduler struct {
 	kick    chan struct{} // the tasks have changed
 
 	mu      sync.Mutex
-	ctx     context.Context // of what runs; nil while Run does not
+	ctx     context.Context // of what runs; nil before Run
+	stopped bool            // Run has ended
 	tasks   []*entry
 	running map[string]bool // by name
 	seen    time.Time       // when the clock was looked at last
@@ -174,11 +175,11 @@ func (s *Scheduler) recall(ctx context.Context, name string) (*note, error) {
 	if err != nil {
 		return nil, fmt.Errorf("schedule %s: %w", name, err)
 	}
-	var n note
-	if b == nil || json.Unmarshal(b, &n) != nil {
-		return nil, nil //nolint:nilnil // nothing is known of it
+	n := &note{}
+	if b == nil || json.Unmarshal(b, n) != nil {
+		n = nil // nothing is known of it
 	}
-	return &n, nil
+	return n, nil
 }
 
 // now is the clock on the wall, and nothing else: what a monotonic clock counts is not

@@ -287,6 +287,31 @@ func TestReplacingKeepsWhatIsDue(t *testing.T) {
 	})
 }
 
+func TestWhatIsAskedForBeforeItRunsIsRunOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs atomic.Int64
+		s, err := New(Options{Notes: newNotes(), Log: slog.New(slog.DiscardHandler)})
+		if err == nil {
+			err = s.Set(t.Context(), []Task{task("a", every(time.Hour), time.Second, &runs)})
+		}
+		if err == nil {
+			err = s.RunNow("a")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.Run(ctx)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if next := s.Tasks()[0].Next; runs.Load() != 1 || next.Hour() != 1 {
+			t.Errorf("%d runs, the next at %s", runs.Load(), next)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
 func TestRunNowSaysWhyNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, newNotes(), Task{Name: "bad", Key: "bad", Times: every(time.Hour), Run: func(context.Context) (string, error) {
