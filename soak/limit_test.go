@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -174,7 +175,7 @@ func readBlob(client *http.Client, below string, b oci.Descriptor) error {
 	hash := sha256.New()
 	n, err := io.Copy(hash, resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK || n != b.Size || hex.EncodeToString(hash.Sum(nil)) != b.Digest.Hex() {
-		return fmt.Errorf("%s of %d bytes: %s, %d bytes, %v", b.Digest, b.Size, resp.Status, n, err)
+		return errors.Join(fmt.Errorf("%s of %d bytes: %s, %d bytes", b.Digest, b.Size, resp.Status, n), err)
 	}
 	return nil
 }
