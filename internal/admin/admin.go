@@ -42,6 +42,9 @@ type Options struct {
 	Recent func() []Incident
 	// Tasks lists what is done at set times; nil lists nothing.
 	Tasks func() []Task
+	// RunTask begins a task at once, and tells the audit log; [ErrNoTask], [ErrTaskBusy].
+	// Nil means that this cannot be asked for.
+	RunTask func(r *http.Request, name string) error
 	// Token is what has to be sent, as a bearer token, for all below /api; empty lets
 	// everybody read, and who comes from this machine change.
 	Token string
@@ -100,6 +103,7 @@ func New(o Options) (*Admin, error) {
 	if o.Explainer != nil {
 		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}
+	registerTasks(a.mux, o)
 	if o.Content != nil {
 		o.Content.register(a.mux)
 	}

@@ -31,6 +31,7 @@ import (
 	"sampan/internal/inventory"
 	"sampan/internal/prefetch"
 	"sampan/internal/refs/bolt"
+	"sampan/internal/schedule"
 	"sampan/internal/store/disk"
 	"sampan/internal/store/scrub"
 	"sampan/internal/tracing"
@@ -76,6 +77,7 @@ type App struct {
 
 	inventory *inventory.Inventory
 	prefetch  *prefetch.Prefetcher
+	schedule  *schedule.Scheduler
 
 	serving   current
 	reloading sync.Mutex // held by the reload that is running
@@ -193,6 +195,8 @@ func (a *App) open() (err error) {
 		Upstreams: func() []admin.Upstream { return a.serving.p.Load().upstreams.status() },
 		Explainer: explainer,
 		Content:   a.content(explainer),
+		Tasks:     a.taskList,
+		RunTask:   a.runTask,
 		Token:     c.Admin.Token.Reveal(),
 		Reload:    func() error { return a.reload("admin") },
 	})
@@ -269,6 +273,7 @@ func (a *App) Run(ctx context.Context) error {
 	watching.Go(func() { a.repinning(ctx) })
 	watching.Go(func() { a.store.Run(ctx) })
 	watching.Go(func() { a.scrub.Run(ctx) })
+	watching.Go(func() { a.schedule.Run(ctx) })
 	err := a.edge.Serve(ctx, time.Duration(a.o.Config.Shutdown.Grace), a.listeners...)
 	cancel()
 	watching.Wait()

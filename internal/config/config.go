@@ -75,6 +75,9 @@ type Config struct {
 	// Policy says what may be had at all.
 	Policy Policy
 
+	// Schedule is what the mirror does at set times. Default nothing.
+	Schedule []Task
+
 	// Egress is how requests leave for all upstreams, as far as they say nothing
 	// else themselves. It is as the file has it: see [Egress.Inherit].
 	Egress Egress

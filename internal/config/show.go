@@ -39,6 +39,9 @@ func (c *Config) Show(w io.Writer) error {
 		{Key: "tracing", Value: yaml.MapSlice{{Key: "endpoint", Value: escape(cmp.Or(c.Tracing.Endpoint, "off"))}, {Key: "sample", Value: c.Tracing.Sample}}},
 	}
 	doc = c.showPeople(doc)
+	if len(c.Schedule) > 0 {
+		doc = append(doc, yaml.MapItem{Key: "schedule", Value: shown(c.Schedule, Task.show)})
+	}
 	if egress := c.Egress.show(); len(egress) > 0 {
 		doc = append(doc, yaml.MapItem{Key: "egress", Value: egress})
 	}
