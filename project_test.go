@@ -48,6 +48,7 @@ var arrows = map[string][]string{
 	"internal/audit":               {},
 	"internal/tracing":             {},
 	"internal/edge":                {},
+	"internal/web":                 {},
 	"internal/admin":               {"internal/cache", "internal/access", "internal/inventory", "internal/prefetch", "internal/store"},
 	"internal/cluster":             {"internal/refs"},
 	"internal/transfer":            {},
