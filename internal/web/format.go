@@ -18,7 +18,7 @@ type formatter struct {
 
 // funcs are the functions of every template:
 //
-//	t KEY ARG...   the message of a key
+//	t KEY ARG...   the message of a key; one []any stands for its elements
 //	bytes N        "1.5 GiB", of bytes
 //	count N        "12,345"
 //	percent F      "12.3 %", of a share from 0 to 1
@@ -30,7 +30,7 @@ type formatter struct {
 //	asset NAME     the address of a file of the assets
 func (f formatter) funcs() template.FuncMap {
 	return template.FuncMap{
-		"t":        func(key string, args ...any) (string, error) { return f.catalogue.Text(f.lang, key, args...) },
+		"t":        f.text,
 		"bytes":    func(n any) (string, error) { i, err := whole(n); return Bytes(i), err },
 		"count":    func(n any) (string, error) { i, err := whole(n); return Count(i), err },
 		"percent":  func(share float64) string { return strconv.FormatFloat(100*share, 'f', 1, 64) + " %" },
@@ -41,6 +41,15 @@ func (f formatter) funcs() template.FuncMap {
 		"digest":   Digest,
 		"asset":    f.asset,
 	}
+}
+
+func (f formatter) text(key string, args ...any) (string, error) {
+	if len(args) == 1 {
+		if list, ok := args[0].([]any); ok {
+			args = list
+		}
+	}
+	return f.catalogue.Text(f.lang, key, args...)
 }
 
 // whole is any integer as int64.

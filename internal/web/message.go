@@ -11,12 +11,19 @@ import (
 	"text/template/parse"
 )
 
-// A Message is one text in every language. Operands are written as in package fmt;
+// A Message is one text: its key, by which templates and code name it
+// ("home.title"), then English, then Chinese. Operands are written as in package fmt;
 // both languages take the same ones, in any order ("%[2]s").
-type Message struct {
-	Key     string // how templates and code name it: "home.title"
-	English string
-	Chinese string
+type Message [3]string
+
+func (m Message) key() string { return m[0] }
+
+// in is the text in a language.
+func (m Message) in(lang Lang) string {
+	if lang == Chinese {
+		return m[2]
+	}
+	return m[1]
 }
 
 // A Catalogue holds messages by their keys. It does not change once it is made.
@@ -32,37 +39,38 @@ func NewCatalogue(lists ...[]Message) (*Catalogue, error) {
 	var errs []error
 	for _, list := range lists {
 		for _, m := range list {
-			_, twice := c.texts[m.Key]
+			_, twice := c.texts[m.key()]
 			switch {
-			case m.Key == "":
-				errs = append(errs, fmt.Errorf("web: a message without a key: %q", m.English))
+			case m.key() == "":
+				errs = append(errs, fmt.Errorf("web: a message without a key: %q", m.in(English)))
 			case twice:
-				errs = append(errs, fmt.Errorf("web: message %q is given twice", m.Key))
-			case m.English == "" || m.Chinese == "":
-				errs = append(errs, fmt.Errorf("web: message %q lacks a language", m.Key))
-			case !maps.Equal(operands(m.English), operands(m.Chinese)):
-				errs = append(errs, fmt.Errorf("web: message %q takes different operands in its languages", m.Key))
+				errs = append(errs, fmt.Errorf("web: message %q is given twice", m.key()))
+			case m.in(English) == "" || m.in(Chinese) == "":
+				errs = append(errs, fmt.Errorf("web: message %q lacks a language", m.key()))
+			case !maps.Equal(operands(m.in(English)), operands(m.in(Chinese))):
+				errs = append(errs, fmt.Errorf("web: message %q takes different operands in its languages", m.key()))
 			}
-			c.texts[m.Key] = m
+			c.texts[m.key()] = m
 		}
 	}
 	return c, errors.Join(errs...)
 }
 
-// Text is the message of a key with its operands put in. An unknown key is an error.
+// Text is the message of a key with its operands put in. An unknown key and a
+// wrong number of operands are errors.
 func (c *Catalogue) Text(lang Lang, key string, args ...any) (string, error) {
 	m, ok := c.texts[key]
 	if !ok {
 		return "", fmt.Errorf("web: there is no message %q", key)
 	}
-	text := m.English
-	if lang == Chinese {
-		text = m.Chinese
+	need := 0
+	for n := range operands(m.in(lang)) {
+		need = max(need, n)
 	}
-	if len(args) == 0 {
-		return text, nil
+	if len(args) != need {
+		return "", fmt.Errorf("web: message %q takes %d operands and got %d", key, need, len(args))
 	}
-	return fmt.Sprintf(text, args...), nil
+	return fmt.Sprintf(m.in(lang), args...), nil
 }
 
 // Keys lists the keys in order.

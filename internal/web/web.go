@@ -50,6 +50,9 @@ type Options struct {
 	Nav []Link
 	// Funcs are more functions for templates; nil for none.
 	Funcs template.FuncMap
+	// Referrer is the Referrer-Policy of pages. Empty is "same-origin", which a page
+	// with forms that change something needs: see [Secure].
+	Referrer string
 	// Now is the clock of ages; nil is the system's.
 	Now func() time.Time
 }
@@ -63,6 +66,7 @@ type Link struct {
 // A Site renders pages. Make one with [New]. Its methods may be called concurrently.
 type Site struct {
 	nav       []Link
+	referrer  string // empty for that of Secure
 	catalogue *Catalogue
 	assets    *Assets
 	pages     map[Lang]map[string]*template.Template
@@ -85,7 +89,7 @@ func New(o Options) (*Site, error) {
 	if o.Assets != nil {
 		systems = append(systems, o.Assets)
 	}
-	s := &Site{nav: o.Nav, pages: map[Lang]map[string]*template.Template{}}
+	s := &Site{nav: o.Nav, referrer: o.Referrer, pages: map[Lang]map[string]*template.Template{}}
 	if s.assets, err = NewAssets(o.Prefix, systems...); err != nil {
 		return nil, err
 	}
@@ -215,6 +219,9 @@ func (s *Site) Render(w http.ResponseWriter, r *http.Request, v View) error {
 	}
 	h := w.Header()
 	Secure(h)
+	if s.referrer != "" {
+		h.Set("Referrer-Policy", s.referrer)
+	}
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", string(lang))
 	h.Set("Content-Length", strconv.Itoa(body.Len()))

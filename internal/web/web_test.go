@@ -65,6 +65,15 @@ func TestMessagesThatLackALanguageAreRefused(t *testing.T) {
 	if text, err := c.Text(Chinese, "a", "x", 3); err != nil || text != "3 中的 x，100%" {
 		t.Errorf("%q, %v", text, err)
 	}
+	if text, err := c.Text(English, "a", "x"); err == nil {
+		t.Errorf("a text without one of its operands: %q", text)
+	}
+	if text, err := c.Text(English, "a", "%!d(", 3); err != nil || text != "%!d( of 3, 100%" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if text, err := c.Text(English, "a"); err == nil {
+		t.Errorf("a text without its operands: %q", text)
+	}
 	if _, err := c.Text(English, "b"); err == nil {
 		t.Error("an unknown key has a text")
 	}
