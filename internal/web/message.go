@@ -29,13 +29,14 @@ func (m Message) in(lang Lang) string {
 // A Catalogue holds messages by their keys. It does not change once it is made.
 type Catalogue struct {
 	texts map[string]Message
+	takes map[string]int // how many operands; none for 0
 }
 
 // NewCatalogue puts messages together. A key that is empty or given twice, a
 // missing language, and languages that take different operands are errors, all
 // of which are told.
 func NewCatalogue(lists ...[]Message) (*Catalogue, error) {
-	c := &Catalogue{texts: map[string]Message{}}
+	c := &Catalogue{texts: map[string]Message{}, takes: map[string]int{}}
 	var errs []error
 	for _, list := range lists {
 		for _, m := range list {
@@ -51,6 +52,9 @@ func NewCatalogue(lists ...[]Message) (*Catalogue, error) {
 				errs = append(errs, fmt.Errorf("web: message %q takes different operands in its languages", m.key()))
 			}
 			c.texts[m.key()] = m
+			for n := range operands(m.in(English)) {
+				c.takes[m.key()] = max(c.takes[m.key()], n)
+			}
 		}
 	}
 	return c, errors.Join(errs...)
@@ -63,11 +67,7 @@ func (c *Catalogue) Text(lang Lang, key string, args ...any) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("web: there is no message %q", key)
 	}
-	need := 0
-	for n := range operands(m.in(lang)) {
-		need = max(need, n)
-	}
-	if len(args) != need {
+	if need := c.takes[key]; len(args) != need {
 		return "", fmt.Errorf("web: message %q takes %d operands and got %d", key, need, len(args))
 	}
 	return fmt.Sprintf(m.in(lang), args...), nil
