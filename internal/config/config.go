@@ -52,6 +52,9 @@ type Config struct {
 	Domain string
 	// Default is the upstream of names that choose none. Default docker.io.
 	Default oci.Registry
+	// Page shows people who open the mirror's address in a browser how to use it.
+	// Default true.
+	Page bool
 	// Offline answers from what is here alone: no upstream is ever asked. Default
 	// false.
 	Offline bool

@@ -25,6 +25,7 @@ func (c *Config) Show(w io.Writer) error {
 		{Key: "data", Value: c.Data.show()},
 		{Key: "domain", Value: c.Domain},
 		{Key: "default", Value: c.Default.String()},
+		{Key: "page", Value: c.Page},
 		{Key: "offline", Value: c.Offline},
 		{Key: "tags", Value: c.showTags()},
 		{Key: "fetch", Value: yaml.MapSlice{
