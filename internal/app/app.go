@@ -187,20 +187,7 @@ func (a *App) open() (err error) {
 	if err := a.keepHouse(); err != nil {
 		return err
 	}
-	explainer := a.newExplainer()
-	fills := a.fills // the field is cleared while the listener still answers
-	a.admin, err = admin.New(admin.Options{
-		Gatherer:  a.metrics,
-		Fills:     func() []admin.Fill { return running(fills) },
-		Upstreams: func() []admin.Upstream { return a.serving.p.Load().upstreams.status() },
-		Explainer: explainer,
-		Content:   a.content(explainer),
-		Tasks:     a.taskList,
-		RunTask:   a.runTask,
-		Token:     c.Admin.Token.Reveal(),
-		Reload:    func() error { return a.reload("admin") },
-	})
-	if err != nil {
+	if err := a.openAdmin(c); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {

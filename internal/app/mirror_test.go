@@ -180,3 +180,18 @@ func threeLayers(platforms int) registrytest.ImageSpec {
 	}
 	return spec
 }
+
+// settle waits until nothing is being fetched: what was is on the disk by then.
+func (m *mirror) settle(t *testing.T) {
+	t.Helper()
+	for {
+		r := fetch(t, m.client, "http://"+m.app.AdminAddr()+"/api/v1/fills")
+		var doc struct{ Fills []any }
+		if err := json.Unmarshal(r.body, &doc); err != nil || t.Context().Err() != nil {
+			t.Fatalf("%s %v", r.body, err)
+		}
+		if len(doc.Fills) == 0 {
+			return
+		}
+	}
+}
