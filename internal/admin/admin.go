@@ -44,6 +44,8 @@ type Options struct {
 	// RunTask begins a task at once, and tells the audit log; [ErrNoTask], [ErrTaskBusy].
 	// Nil means that this cannot be asked for.
 	RunTask func(r *http.Request, name string) error
+	// History lists what happened; nil tells nothing of it.
+	History Teller
 	// Dashboard serves people in a browser, everything that is nothing else; nil for none.
 	// It asks for the token itself.
 	Dashboard http.Handler
@@ -104,6 +106,9 @@ func New(o Options) (*Admin, error) {
 	})
 	if o.Explainer != nil {
 		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
+	}
+	if o.History != nil {
+		a.mux.HandleFunc("GET /api/v1/history", serveHistory(o.History))
 	}
 	registerTasks(a.mux, o)
 	if o.Content != nil {

@@ -28,6 +28,7 @@ import (
 	"sampan/internal/config"
 	"sampan/internal/edge"
 	"sampan/internal/fill"
+	"sampan/internal/history"
 	"sampan/internal/inventory"
 	"sampan/internal/prefetch"
 	"sampan/internal/refs/bolt"
@@ -76,6 +77,7 @@ type App struct {
 	tracing *tracing.Provider // nil without
 
 	inventory *inventory.Inventory
+	history   *history.History
 	prefetch  *prefetch.Prefetcher
 	schedule  *schedule.Scheduler
 
@@ -187,6 +189,9 @@ func (a *App) open() (err error) {
 	if err := a.keepHouse(); err != nil {
 		return err
 	}
+	if err := a.openHistory(); err != nil {
+		return err
+	}
 	if err := a.openAdmin(c); err != nil {
 		return err
 	}
@@ -259,6 +264,7 @@ func (a *App) Run(ctx context.Context) error {
 	watching.Go(func() { a.sweeping(ctx) })
 	watching.Go(func() { a.repinning(ctx) })
 	watching.Go(func() { a.store.Run(ctx) })
+	watching.Go(func() { a.history.Run(ctx) })
 	watching.Go(func() { a.scrub.Run(ctx) })
 	watching.Go(func() { a.schedule.Run(ctx) })
 	err := a.edge.Serve(ctx, time.Duration(a.o.Config.Shutdown.Grace), a.listeners...)
