@@ -11,13 +11,16 @@ import (
 )
 
 // Admit is an [oci.Admission]: it counts what has to come from an upstream, and fails
-// with TOOMANYREQUESTS. Whoever is refused is not counted, and a blob that is asked for
-// in parts counts its bytes once.
+// with TOOMANYREQUESTS. Whoever is refused is not counted, a blob that is asked for in
+// parts counts its bytes once, and one that does not come is given back.
 func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
 	if v == nil {
 		return nil
 	}
 	if c.Late {
+		if c.Size == 0 {
+			v.giveBack(c)
+		}
 		v.charge(c)
 		return nil
 	}
@@ -83,9 +86,25 @@ func (v *Visit) charge(c oci.Cost) {
 	if c.Digest.IsZero() {
 		return
 	}
+	v.charged = c
 	if v.a.blobs = append(v.a.blobs, c.Digest); len(v.a.blobs) > maxBlobs {
 		v.a.blobs = slices.Delete(v.a.blobs, 0, 1)
 	}
+}
+
+// giveBack takes back what this request had counted of a blob that does not come.
+func (v *Visit) giveBack(c oci.Cost) {
+	v.a.mu.Lock()
+	defer v.a.mu.Unlock()
+	v.a.today(time.Now())
+	if v.charged.Digest.IsZero() || v.charged.Digest != c.Digest {
+		return
+	}
+	if i := slices.Index(v.a.blobs, c.Digest); i >= 0 { // it is still that day
+		v.a.blobs = slices.Delete(v.a.blobs, i, i+1)
+		v.a.fetched -= v.charged.Size
+	}
+	v.charged = oci.Cost{}
 }
 
 // counted tells whether a blob is among the last that were counted that day. The caller

@@ -171,6 +171,7 @@ type Visit struct {
 	limits  Limits
 	pulls   bool // a place is taken
 	fetches bool
+	charged oci.Cost // of the blob that this request had counted as cold; zero for none
 }
 
 // Enter begins a request, which Close ends. It waits a moment for who is early, and

@@ -334,6 +334,48 @@ func TestABlobThatIsColdCountsOnce(t *testing.T) {
 	})
 }
 
+// A blob that does not come is given back to whom it was counted for, once, and to
+// nobody else.
+func TestABlobThatDoesNotComeIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(t, Rule{Limits: Limits{Cold: Cold{BytesPerDay: 1000}}})
+		admit := func(v *Visit, size int64, late bool) {
+			t.Helper()
+			if err := v.Admit(t.Context(), oci.Cost{Blob: true, Size: size, Digest: oci.DigestOf([]byte("a")), Late: late}); err != nil {
+				t.Error(err)
+			}
+		}
+		fetched := func(fact string, want int64) {
+			t.Helper()
+			if got := l.account(one.Account()).fetched; got != want {
+				t.Errorf("%s: %d bytes are counted, want %d", fact, got, want)
+			}
+		}
+		v, err := l.Enter(t.Context(), one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		another, err := l.Enter(t.Context(), one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		admit(v, 900, false)
+		admit(another, 900, false) // a part of the same
+		admit(another, 0, true)
+		fetched("who was not counted", 900)
+		admit(v, 0, true)
+		fetched("who was", 0)
+		admit(v, 0, true)
+		fetched("once more", 0)
+		admit(v, 900, false)
+		fetched("when it comes after all", 900)
+		time.Sleep(24 * time.Hour)
+		admit(another, 0, false)
+		admit(v, 0, true)
+		fetched("the next day", 0)
+	})
+}
+
 // Whoever waits gets a place when there may be more, and none when there may be fewer.
 func TestPlacesFollowTheirLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
