@@ -12,7 +12,7 @@ import (
 
 // Admit is an [oci.Admission]: it counts what has to come from an upstream, and fails
 // with TOOMANYREQUESTS. Whoever is refused is not counted, a blob that is asked for in
-// parts counts its bytes once, and one that does not come is given back.
+// parts counts once, as it comes once, and one that does not come is given back.
 func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
 	if v == nil {
 		return nil
@@ -29,11 +29,11 @@ func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
 		return err
 	}
 	entered := false
-	if cold.Pulls > 0 && c.Blob && !v.fetches {
-		if !v.a.enter(ctx, &v.a.fetches, cold.Pulls) {
+	if cold.Pulls > 0 && c.Blob && v.fetches == nil {
+		if v.fetches = v.a.enter(ctx, &v.a.fetches, cold.Pulls, c.Digest); v.fetches == nil {
 			return v.refuse(ctx, "cold.concurrent_pulls", time.Second, "too many blobs that are not here yet are being pulled at the same time")
 		}
-		v.fetches, entered = true, true
+		entered = true
 	}
 	err := v.coldBytes(ctx, c) // others may have come while it waited
 	if n := cold.RequestsPerHour; err == nil && n > 0 {
@@ -44,9 +44,9 @@ func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
 	if err != nil {
 		if entered {
 			v.a.mu.Lock()
-			v.a.fetches.leave()
+			v.a.fetches.leave(v.fetches)
 			v.a.mu.Unlock()
-			v.fetches = false
+			v.fetches = nil
 		}
 		return err
 	}
