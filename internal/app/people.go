@@ -62,7 +62,7 @@ func (a *App) newDirectory(c *config.Config) (*access.Directory, []*issuer.Issue
 		return nil, nil, err
 	}
 	if len(list) > 0 {
-		o.Issuers = issuer.Of(list)
+		o.Issuers = issuer.Of(list, a.denials)
 	}
 	d, err := access.NewDirectory(o)
 	return d, list, err
