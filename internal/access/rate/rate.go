@@ -11,7 +11,7 @@
 // It knows no HTTP. The day is that of UTC; what was counted is forgotten with the
 // process.
 //
-// Lock order: Limiter.mu and account.mu are leaves.
+// Lock order: Limiter.mu before account.mu.
 package rate
 
 import (
