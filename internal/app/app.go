@@ -50,6 +50,8 @@ type Options struct {
 	// Load loads the configuration again; nil means that it cannot be, so that
 	// nothing changes while the process runs.
 	Load func() (*config.Config, error)
+	// SetLog has Log and Access take another form; nil means that they cannot.
+	SetLog func(config.Log)
 	// Stderr is where the audit log goes that is to go there; nil means nowhere.
 	Stderr io.Writer
 	// Version is told to upstreams and metrics; empty means "devel".
@@ -176,16 +178,12 @@ func (a *App) open() (err error) {
 		Tracer:     tracer,
 		Registerer: a.metrics,
 		Registries: s.names.Registries(),
-
-		Trusted:              c.TrustedProxies,
-		Connections:          c.Limits.Connections,
-		ConnectionsPerClient: c.Limits.ConnectionsPerClient,
-		MinRate:              int64(c.Limits.MinRate),
-		HSTS:                 hsts(c),
+		HSTS:       hsts(c),
 	})
 	if err != nil {
 		return err
 	}
+	a.edge.Bound(bounds(c))
 	if err := a.keepHouse(); err != nil {
 		return err
 	}
