@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -43,7 +41,8 @@ func bounded(next http.Handler, within time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if hasBody(r) {
 			bound := *r
-			bound.Body = hurried(w, http.MaxBytesReader(w, r.Body, maxBodyBytes), within)
+			bound.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+			hurry(w, within)
 			r = &bound
 		}
 		next.ServeHTTP(w, r)
@@ -52,25 +51,9 @@ func bounded(next http.Handler, within time.Duration) http.Handler {
 
 func hasBody(r *http.Request) bool { return r.Body != nil && r.Body != http.NoBody }
 
-// hurried gives the body of a request its time, so that nobody holds a connection by
-// one that never ends. The time is over for the body alone: where it has ended, the
-// deadline would break off the answer.
-func hurried(w http.ResponseWriter, body io.ReadCloser, within time.Duration) io.ReadCloser {
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(within)) // a writer that knows none is that of a test
-	return &hurriedBody{body, c}
-}
-
-type hurriedBody struct {
-	io.ReadCloser
-	c *http.ResponseController
-}
-
-// Read implements [io.Reader].
-func (b *hurriedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		_ = b.c.SetReadDeadline(time.Time{}) // as above
-	}
-	return n, err
+// hurry gives the body of a request its time, so that nobody holds a connection by one
+// that never ends. It is over for the body alone: net/http takes the deadline away when
+// the body has ended, and an answer may take longer.
+func hurry(w http.ResponseWriter, within time.Duration) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(within)) // a writer that knows none is that of a test
 }

@@ -224,7 +224,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	if hasBody(r) {
-		r.Body = hurried(w, r.Body, e.o.BodyTimeout) // of the copy that WithContext made
+		hurry(w, e.o.BodyTimeout)
 	}
 	completed := false
 	defer func() {
