@@ -15,7 +15,6 @@ func messages() []web.Message {
 		{"home.copy", "Copy", "复制"},
 		{"home.copied", "Copied", "已复制"},
 		{"home.notcopied", "Press Ctrl+C to copy", "请按 Ctrl+C 复制"},
-		{"home.copyname", "Copy: %s", "复制：%s"},
 		{"home.into", "File", "文件"},
 		{"home.setup", "Set up once, keep your names", "一次配置，镜像名称不变"},
 		{"home.setup.lead", "With these settings a client asks this mirror behind the scenes, and image names stay as they are.", "配置之后，客户端会自动使用本镜像站，镜像名称无需改动。"},
