@@ -37,6 +37,7 @@ func pageStates() []pageState {
 		{"reversed", mirrorDomain + "/quay.io/team/app:v1", 200, ".note", "name at this mirror", "本站的镜像名称"},
 		{"case", "Nginx", 400, "#problem", "lower case", "小写"},
 		{"nonsense", "what is this?", 400, "#problem", "not the name of an image", "不是镜像名称"},
+		{"hostile", `"><script src=//x.example></script><img src=x onerror=alert(1)>`, 400, "#problem", "<script src=//x.example></script>", "<script src=//x.example></script>"},
 		{"unknown", "registry.example.org/a/b", 404, "#problem", "is not served", "本站不提供"},
 	}
 }
@@ -215,4 +216,28 @@ func TestBrowserPageWithoutScripts(t *testing.T) {
 func (p *tab) follow(t *testing.T, selector string) {
 	t.Helper()
 	p.do(t, chromedp.Navigate(eval[string](t, p, fmt.Sprintf("document.querySelector(%q).href", selector))))
+}
+
+// By https and with an access code: the visitor's own host name stands in what is shown
+// to that visitor, and nowhere else.
+func TestBrowserPageWithACode(t *testing.T) {
+	m := startMembers(t, "")
+	b := startBrowser(t)
+	p := b.open(t, look{}, "https://"+memberCode+"."+m.host+"/?image=nginx:alpine")
+	p.wantSound(t)
+	if got, want := p.text(t, "#name-path"), memberCode+"."+m.host+"/docker.io/library/nginx:alpine"; got != want {
+		t.Errorf("the name is %q, want %q", got, want)
+	}
+	if got := p.text(t, "#docker-1"); !strings.Contains(got, "https://"+memberCode+"."+m.host) || strings.Contains(got, "insecure") {
+		t.Errorf("Docker is told %q", got)
+	}
+	if links := eval[[]string](t, p, `[...document.querySelectorAll("[href], [src], [action]")].map(e => e.getAttribute("href") ?? e.getAttribute("src") ?? e.getAttribute("action"))`); strings.Contains(strings.Join(links, " "), memberCode) {
+		t.Errorf("a link has the code: %v", links)
+	}
+	other := b.open(t, look{}, "https://"+m.host+"/?image=nginx:alpine")
+	other.wantSound(t)
+	if strings.Contains(eval[string](t, other, "document.documentElement.outerHTML"), memberCode) {
+		t.Error("who came without the code sees it")
+	}
+	m.wantNoSecrets(t)
 }

@@ -36,7 +36,7 @@ func messages() []web.Message {
 		{"state.path", "Names here begin with", "本站名称前缀"},
 		{"state.host", "Or with", "或子域名前缀"},
 		{"state.state", "State", "状态"},
-		{"state.good", "no trouble known", "未见异常"},
+		{"state.good", "no trouble", "未见异常"},
 		{"state.slow", "slow", "较慢"},
 		{"state.failing", "no answer", "无响应"},
 		{"state.offline", "offline", "离线"},
