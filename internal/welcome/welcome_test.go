@@ -60,7 +60,7 @@ type visit struct {
 	lang   string
 }
 
-func open(t *testing.T, p *Page, v visit) *httptest.ResponseRecorder {
+func open(t testing.TB, p *Page, v visit) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(oci.WithTrace(t.Context(), &oci.Trace{Secure: v.secure}), http.MethodGet, "/?image="+url.QueryEscape(v.image), nil)
 	r.Header.Set("Accept-Language", v.lang)
