@@ -38,7 +38,7 @@ type Options struct {
 	Explainer *Explainer
 	// Content is what is here; nil offers nothing of it.
 	Content *Content
-	// Recent lists what went wrong, the newest first; nil lists nothing.
+	// Recent lists what went wrong, the newest first; nil offers no list.
 	Recent func() []Incident
 	// Tasks lists what is done at set times; nil lists nothing.
 	Tasks func() []Task
@@ -61,7 +61,7 @@ type Fill struct {
 
 // Admin is the handler. Make one with [New]; it is not ready at first.
 type Admin struct {
-	mux   *http.ServeMux
+	mux   *routes
 	safe  http.Handler // mux, which pages of other origins cannot have change anything
 	ready atomic.Bool
 }
@@ -73,7 +73,7 @@ func New(o Options) (*Admin, error) {
 	if o.Gatherer == nil || o.Fills == nil || o.Upstreams == nil {
 		return nil, errors.New("admin: Gatherer, Fills and Upstreams are needed")
 	}
-	a := &Admin{mux: http.NewServeMux()}
+	a := &Admin{mux: newRoutes()}
 	a.safe = http.NewCrossOriginProtection().Handler(guarded(a.mux, o.Token))
 	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	a.mux.HandleFunc("GET /readyz", a.readyz)
@@ -97,6 +97,9 @@ func New(o Options) (*Admin, error) {
 			Upstreams []Upstream `json:"upstreams"`
 		}{o.Upstreams()})
 	})
+	if o.Recent != nil {
+		a.mux.HandleFunc("GET /api/v1/recent", serveRecent(o.Recent))
+	}
 	if o.Explainer != nil {
 		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}

@@ -37,7 +37,7 @@ const (
 )
 
 // register adds its paths.
-func (c *Content) register(mux *http.ServeMux) {
+func (c *Content) register(mux *routes) {
 	get := func(path string, f func(r *http.Request) (any, error)) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { reply(w, r, f) })
 	}

@@ -71,6 +71,7 @@ type App struct {
 	denials *access.Metrics
 	limiter *rate.Limiter
 	config  *configMetrics
+	recent  admin.Incidents
 	started bool
 	audit   *audit.Log        // nil without
 	tracing *tracing.Provider // nil without
@@ -171,6 +172,7 @@ func (a *App) open() (err error) {
 		Log:        a.o.Log,
 		Access:     a.o.Access,
 		Denied:     a.denied,
+		Failed:     a.failed,
 		Tracer:     tracer,
 		Registerer: a.metrics,
 		Registries: s.names.Registries(),
@@ -195,6 +197,7 @@ func (a *App) open() (err error) {
 		Upstreams: func() []admin.Upstream { return a.serving.p.Load().upstreams.status() },
 		Explainer: explainer,
 		Content:   a.content(explainer),
+		Recent:    a.recent.List,
 		Token:     c.Admin.Token.Reveal(),
 		Reload:    func() error { return a.reload("admin") },
 	})

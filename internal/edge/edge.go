@@ -42,6 +42,9 @@ type Options struct {
 	// Denied is told of requests that a rule refused, which their [oci.Trace] says
 	// more about; nil for nobody.
 	Denied func(context.Context, Denial)
+	// Failed is told of requests that a rule or a limit refused, of answers of 5xx, and
+	// of those that broke off; not so of a client that left. Nil is for nobody.
+	Failed func(context.Context, Failure)
 	// Registerer receives the metrics; nil for none.
 	Registerer prometheus.Registerer
 	// Registries are those that metrics name; requests to others are counted
@@ -71,6 +74,20 @@ const (
 type Denial struct {
 	Method, Path string
 	Status       int
+}
+
+// A Failure is an answer that was not what its client wanted. Its [oci.Trace] says more.
+type Failure struct {
+	Method, Path string
+	Status       int
+	// Broken tells that the answer ended before its end, whatever its status.
+	Broken bool
+}
+
+// refusal tells whether a status is that of a refusal by itself. A 401 is how a client
+// learns that it may say who it is, and none.
+func refusal(status int) bool {
+	return status == http.StatusForbidden || status == http.StatusTooManyRequests
 }
 
 // Edge serves a handler. Make one with [New].
@@ -281,6 +298,9 @@ func (e *Edge) record(r *http.Request, client string, t *oci.Trace, w *countingW
 	}
 	if t.Denied != "" && e.o.Denied != nil {
 		e.o.Denied(r.Context(), Denial{r.Method, r.URL.Path, w.status()})
+	}
+	if failed := result == "error" || t.Denied != "" || refusal(w.status()); failed && e.o.Failed != nil {
+		e.o.Failed(r.Context(), Failure{Method: r.Method, Path: r.URL.Path, Status: w.status(), Broken: result == "error" && !completed})
 	}
 	e.metrics.count(e.label(t.Repository.Registry()), t.Kind, string(result), w.status(), w.n, dur)
 	if e.o.Access == nil {
