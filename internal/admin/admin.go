@@ -12,9 +12,11 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +40,13 @@ type Options struct {
 	Explainer *Explainer
 	// Content is what is here; nil offers nothing of it.
 	Content *Content
+	// Pulls lists the blobs that are being sent, the oldest first; nil lists none.
+	Pulls func() []Pull
+	// Events is told of fetches that begin and end; nil offers no stream.
+	Events *Events
+	// Config writes the configuration in effect as YAML, without secrets; nil offers
+	// nothing.
+	Config func(w io.Writer) error
 	// Recent lists what went wrong, the newest first; nil offers no list.
 	Recent func() []Incident
 	// Tasks lists what is done at set times; nil lists nothing.
@@ -45,6 +54,19 @@ type Options struct {
 	// Token is what has to be sent, as a bearer token, for all below /api; empty lets
 	// everybody read, and who comes from this machine change.
 	Token string
+}
+
+// A Pull is the body of a blob that is being sent.
+type Pull struct {
+	Request        string    `json:"request"` // identifier, as in the access log
+	Client         string    `json:"client"`  // address, without port
+	User           string    `json:"user,omitempty"`
+	Repository     string    `json:"repository"`
+	Digest         string    `json:"digest"`
+	Size           int64     `json:"size"`  // of the body in bytes; -1 when it is not known
+	Bytes          int64     `json:"bytes"` // that are sent
+	BytesPerSecond int64     `json:"bytes_per_second"`
+	Since          time.Time `json:"since"`
 }
 
 // A Fill is a running fetch as the operator sees it.
@@ -64,6 +86,10 @@ type Admin struct {
 	mux   *routes
 	safe  http.Handler // mux, which pages of other origins cannot have change anything
 	ready atomic.Bool
+
+	// running is held for reading by each request: who holds it for writing has seen
+	// the last one end.
+	running sync.RWMutex
 }
 
 var _ http.Handler = (*Admin)(nil)
@@ -75,11 +101,19 @@ func New(o Options) (*Admin, error) {
 	}
 	a := &Admin{mux: newRoutes()}
 	a.safe = http.NewCrossOriginProtection().Handler(guarded(a.mux, o.Token))
-	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
-	a.mux.HandleFunc("GET /readyz", a.readyz)
-	a.mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	a.register(o)
+	return a, nil
+}
+
+// register adds what the options offer.
+func (a *Admin) register(o Options) {
+	m := a.mux
+	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
+	m.HandleFunc("GET /readyz", a.readyz)
+	m.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	m.HandleFunc("GET /api/v1/openapi.yaml", serveDescription)
 	if o.Reload != nil {
-		a.mux.HandleFunc("POST /api/v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+		m.HandleFunc("POST /api/v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 			if err := o.Reload(); err != nil {
 				say(w, http.StatusUnprocessableEntity, err.Error())
 				return
@@ -87,26 +121,35 @@ func New(o Options) (*Admin, error) {
 			say(w, http.StatusOK, "ok")
 		})
 	}
-	a.mux.HandleFunc("GET /api/v1/fills", func(w http.ResponseWriter, _ *http.Request) {
-		sayJSON(w, struct {
-			Fills []Fill `json:"fills"`
-		}{o.Fills()})
-	})
-	a.mux.HandleFunc("GET /api/v1/upstreams", func(w http.ResponseWriter, _ *http.Request) {
-		sayJSON(w, struct {
-			Upstreams []Upstream `json:"upstreams"`
-		}{o.Upstreams()})
-	})
+	list := func(path, key string, f func() any) {
+		m.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { sayJSON(w, map[string]any{key: f()}) })
+	}
+	list("/api/v1/fills", "fills", func() any { return o.Fills() })
+	list("/api/v1/upstreams", "upstreams", func() any { return o.Upstreams() })
+	if o.Pulls != nil {
+		list("/api/v1/pulls", "pulls", func() any { return o.Pulls() })
+	}
+	if o.Events != nil {
+		m.HandleFunc("GET /api/v1/events", o.Events.serve(o.Fills, o.Pulls))
+	}
+	if o.Config != nil {
+		m.HandleFunc("GET /api/v1/config", serveConfig(o.Config))
+	}
 	if o.Recent != nil {
-		a.mux.HandleFunc("GET /api/v1/recent", serveRecent(o.Recent))
+		m.HandleFunc("GET /api/v1/recent", serveRecent(o.Recent))
 	}
 	if o.Explainer != nil {
-		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
+		m.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}
 	if o.Content != nil {
-		o.Content.register(a.mux)
+		o.Content.register(m)
 	}
-	return a, nil
+}
+
+// Wait returns when the last request has ended. The caller has ended their contexts.
+func (a *Admin) Wait() {
+	a.running.Lock()
+	defer a.running.Unlock()
 }
 
 // guarded lets pass who has the token, or, where there is none, who only reads or is on
@@ -149,6 +192,8 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
+	a.running.RLock()
+	defer a.running.RUnlock()
 	a.safe.ServeHTTP(w, r)
 }
 

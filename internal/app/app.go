@@ -72,6 +72,7 @@ type App struct {
 	limiter *rate.Limiter
 	config  *configMetrics
 	recent  admin.Incidents
+	events  admin.Events
 	started bool
 	audit   *audit.Log        // nil without
 	tracing *tracing.Provider // nil without
@@ -127,7 +128,7 @@ func (a *App) open() (err error) {
 	if err := a.watchStore(c); err != nil {
 		return err
 	}
-	if a.fills, err = newFills(c, a.o, a.store, a.metrics); err != nil {
+	if a.fills, err = newFills(c, a.o, a.store, a.metrics, &a.events); err != nil {
 		return err
 	}
 	a.guard = access.NewGuard()
@@ -198,6 +199,9 @@ func (a *App) open() (err error) {
 		Explainer: explainer,
 		Content:   a.content(explainer),
 		Recent:    a.recent.List,
+		Pulls:     func() []admin.Pull { return sending(a.edge) },
+		Events:    &a.events,
+		Config:    a.showConfig,
 		Token:     c.Admin.Token.Reveal(),
 		Reload:    func() error { return a.reload("admin") },
 	})
@@ -295,8 +299,10 @@ func (a *App) serveAdmin(ctx context.Context) error {
 	srv := &http.Server{
 		Handler:           a.admin,
 		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // so that streams and long work end with it
 		ErrorLog:          slog.NewLogLogger(a.o.Log.Handler(), slog.LevelDebug),
 	}
+	defer a.admin.Wait()
 	return edge.Serve(ctx, a.adminListener, srv, time.Second)
 }
 

@@ -97,6 +97,7 @@ type Edge struct {
 	conns   *conns
 	known   atomic.Pointer[map[oci.Registry]bool]
 	hsts    string // the header; empty for none
+	pulls   pulls
 
 	// running is held for reading by each request: who holds it for writing has
 	// seen the last one end.
@@ -237,6 +238,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(oci.WithTrace(r.Context(), trace))
 	r, end := e.traced(r, trace)
 	cw := &countingWriter{ResponseWriter: w, rate: e.o.MinRate}
+	cw.answers = func() { e.pulls.enter(cw, r, trace, began) }
 	if e.hsts != "" && r.TLS != nil {
 		w.Header().Set("Strict-Transport-Security", e.hsts)
 	}
@@ -258,7 +260,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			p = http.ErrAbortHandler // told already
 		}
 		e.record(r, client, trace, cw, time.Since(began), completed)
-		end(cw.status(), cw.n)
+		end(cw.status(), cw.n.Load())
+		e.pulls.leave(cw)
 		if p != nil {
 			panic(p) // breaks the response off
 		}
@@ -302,7 +305,7 @@ func (e *Edge) record(r *http.Request, client string, t *oci.Trace, w *countingW
 	if failed := result == "error" || t.Denied != "" || refusal(w.status()); failed && e.o.Failed != nil {
 		e.o.Failed(r.Context(), Failure{Method: r.Method, Path: r.URL.Path, Status: w.status(), Broken: result == "error" && !completed})
 	}
-	e.metrics.count(e.label(t.Repository.Registry()), t.Kind, string(result), w.status(), w.n, dur)
+	e.metrics.count(e.label(t.Repository.Registry()), t.Kind, string(result), w.status(), w.n.Load(), dur)
 	if e.o.Access == nil {
 		return
 	}
@@ -316,7 +319,7 @@ func (e *Edge) record(r *http.Request, client string, t *oci.Trace, w *countingW
 		slog.String("repository", t.Repository.Path()),
 		slog.String("kind", t.Kind),
 		slog.String("result", string(result)),
-		slog.Int64("bytes", w.n),
+		slog.Int64("bytes", w.n.Load()),
 		slog.Duration("dur", dur),
 		slog.String("agent", r.UserAgent()),
 		slog.String("request", t.ID),

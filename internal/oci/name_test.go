@@ -218,3 +218,15 @@ func BenchmarkRepository(b *testing.B) {
 		}
 	}
 }
+
+func TestRepositoriesAreWrittenAsTheirNames(t *testing.T) {
+	repo, err := ParseRepository("quay.io/team/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, v := range map[string]any{`"quay.io/team/app"`: repo, `""`: Repository{}} {
+		if b, err := json.Marshal(v); err != nil || string(b) != want {
+			t.Errorf("%s, %v; want %s", b, err, want)
+		}
+	}
+}
