@@ -24,7 +24,9 @@ import (
 var arrows = map[string][]string{
 	"internal/oci":                 {},
 	"internal/mirror":              {},
-	"internal/config":              {"internal/access/htpasswd"},
+	"internal/config":              {"internal/access/htpasswd", "internal/schedule/timetable"},
+	"internal/schedule":            {},
+	"internal/schedule/timetable":  {},
 	"internal/store":               {},
 	"internal/store/disk":          {"internal/store"},
 	"internal/store/s3":            {"internal/store"},
@@ -48,6 +50,8 @@ var arrows = map[string][]string{
 	"internal/audit":               {},
 	"internal/tracing":             {},
 	"internal/edge":                {},
+	"internal/web":                 {},
+	"internal/welcome":             {"internal/mirror", "internal/web"},
 	"internal/admin":               {"internal/cache", "internal/access", "internal/inventory", "internal/prefetch", "internal/store"},
 	"internal/cluster":             {"internal/refs"},
 	"internal/transfer":            {},
@@ -58,9 +62,9 @@ var arrows = map[string][]string{
 	"internal/demo":                {"internal/registrytest"},
 	"internal/app": {
 		"internal/access", "internal/access/issuer", "internal/access/rate", "internal/admin", "internal/audit", "internal/cache", "internal/cluster", "internal/config", "internal/edge",
-		"internal/fill", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/server", "internal/store",
+		"internal/fill", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/server", "internal/store",
 		"internal/store/disk", "internal/store/s3", "internal/store/scrub", "internal/upstream", "internal/upstream/credential",
-		"internal/tracing", "internal/webhook",
+		"internal/tracing", "internal/webhook", "internal/welcome",
 	},
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",

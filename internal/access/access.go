@@ -180,9 +180,13 @@ func (g *Gate) confirm(ctx context.Context, key refusal, q question) error {
 	if err, refused := g.refusals.get(key); refused {
 		return err
 	}
+	if err := oci.Admit(ctx, oci.Cost{Size: -1}); err != nil {
+		return err
+	}
 	login, _ := oci.LoginFrom(ctx)
 	ch := g.asking.DoChan(fmt.Sprintf("%x %s %s", key.who, q.repo, q.what), func() (any, error) {
-		ctx, cancel := context.WithTimeout(oci.WithTrace(context.WithoutCancel(ctx), new(oci.Trace)), askTimeout)
+		shared := oci.WithAdmission(context.WithoutCancel(ctx), nil) // it is everybody's who asks
+		ctx, cancel := context.WithTimeout(oci.WithTrace(shared, new(oci.Trace)), askTimeout)
 		defer cancel()
 		up, err := g.o.Upstream(q.repo.Registry())
 		if err == nil {

@@ -40,6 +40,8 @@ type Verifier interface {
 	// it, which no user of a [Directory] has. It fails with [ErrForeign] for tokens
 	// that are none of those it knows.
 	Verify(ctx context.Context, token string) (name string, groups []string, until time.Time, err error)
+	// Knows tells whether a name is one that Verify may return.
+	Knows(name string) bool
 }
 
 // ErrForeign is that a token is none of those that a [Verifier] knows.
@@ -219,7 +221,13 @@ func (d *Directory) Token(ctx context.Context, token string) (Identity, error) {
 		return Identity{}, badToken(err)
 	}
 	id := Identity{User: c.User, Groups: c.Groups, Login: c.login(), proof: c.Proof, until: time.Unix(c.Expires, 0)}
-	if c.User == "" || strings.Contains(c.User, ":") {
+	switch {
+	case c.User == "":
+		return id, nil
+	case strings.Contains(c.User, ":"): // of an issuer, which may be gone since
+		if d.o.Issuers == nil || !d.o.Issuers.Knows(c.User) {
+			return Identity{}, badToken(errToken)
+		}
 		return id, nil
 	}
 	e, groups, known := d.find(c.User)

@@ -321,6 +321,34 @@ func (i issuer) Verify(_ context.Context, token string) (string, []string, time.
 	return name, []string{"corp:dev"}, time.Now().Add(time.Minute), nil
 }
 
+func (i issuer) Knows(name string) bool { return strings.HasPrefix(name, "corp:") }
+
+// Who is gone from the configuration is gone at once, with all it has vouched for.
+func TestAnIssuerThatIsGoneVouchesForNobody(t *testing.T) {
+	d := newDirectory(t, DirectoryOptions{Issuers: issuer{"a.b.c": "corp:ann"}})
+	id, err := d.Login(t.Context(), addr, oci.Login{Username: "w", Password: "a.b.c"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := d.Issue(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, after := range map[string]*Directory{
+		"no issuers":  newDirectory(t, DirectoryOptions{}),
+		"another one": newDirectory(t, DirectoryOptions{Issuers: renamed{}}),
+	} {
+		if id, err := after.Token(t.Context(), token); !errors.Is(err, ErrToken) {
+			t.Errorf("%s: %+v, %v", name, id, err)
+		}
+	}
+}
+
+// renamed is an issuer of another name.
+type renamed struct{ issuer }
+
+func (renamed) Knows(name string) bool { return strings.HasPrefix(name, "other:") }
+
 func TestTokensOfIssuersStandForPasswords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDirectory(t, DirectoryOptions{

@@ -51,6 +51,9 @@ type Options struct {
 	Recent func() []Incident
 	// Tasks lists what is done at set times; nil lists nothing.
 	Tasks func() []Task
+	// RunTask begins a task at once, and tells the audit log; [ErrNoTask], [ErrTaskBusy].
+	// Nil means that this cannot be asked for.
+	RunTask func(r *http.Request, name string) error
 	// Token is what has to be sent, as a bearer token, for all below /api; empty lets
 	// everybody read, and who comes from this machine change.
 	Token string
@@ -141,6 +144,7 @@ func (a *Admin) register(o Options) {
 	if o.Explainer != nil {
 		m.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}
+	registerTasks(a.mux, o)
 	if o.Content != nil {
 		o.Content.register(m)
 	}

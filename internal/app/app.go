@@ -21,7 +21,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"sampan/internal/access"
-	"sampan/internal/access/issuer"
 	"sampan/internal/access/rate"
 	"sampan/internal/admin"
 	"sampan/internal/audit"
@@ -32,6 +31,7 @@ import (
 	"sampan/internal/inventory"
 	"sampan/internal/prefetch"
 	"sampan/internal/refs/bolt"
+	"sampan/internal/schedule"
 	"sampan/internal/store/disk"
 	"sampan/internal/store/scrub"
 	"sampan/internal/tracing"
@@ -76,10 +76,10 @@ type App struct {
 	started bool
 	audit   *audit.Log        // nil without
 	tracing *tracing.Provider // nil without
-	issuers []*issuer.Issuer  // of the configuration in force
 
 	inventory *inventory.Inventory
 	prefetch  *prefetch.Prefetcher
+	schedule  *schedule.Scheduler
 
 	serving   current
 	reloading sync.Mutex // held by the reload that is running
@@ -202,6 +202,8 @@ func (a *App) open() (err error) {
 		Pulls:     func() []admin.Pull { return sending(a.edge) },
 		Events:    &a.events,
 		Config:    a.showConfig,
+		Tasks:     a.taskList,
+		RunTask:   a.runTask,
 		Token:     c.Admin.Token.Reveal(),
 		Reload:    func() error { return a.reload("admin") },
 	})
@@ -278,6 +280,7 @@ func (a *App) Run(ctx context.Context) error {
 	watching.Go(func() { a.repinning(ctx) })
 	watching.Go(func() { a.store.Run(ctx) })
 	watching.Go(func() { a.scrub.Run(ctx) })
+	watching.Go(func() { a.schedule.Run(ctx) })
 	err := a.edge.Serve(ctx, time.Duration(a.o.Config.Shutdown.Grace), a.listeners...)
 	cancel()
 	watching.Wait()

@@ -7,7 +7,8 @@ import (
 	"sampan/internal/registrytest"
 )
 
-// Whatever is asked, a browser makes nothing of it, and nothing is listed.
+// Whatever a client asks, a browser makes nothing of it, and nothing is listed. The page
+// is for those alone who say that they read HTML.
 func TestEveryAnswerKeepsBrowsersOut(t *testing.T) {
 	up := registrytest.StartTest(t, registrytest.Options{})
 	up.AddImage("team/app", "1", registrytest.ImageSpec{})

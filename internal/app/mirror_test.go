@@ -100,6 +100,11 @@ func fetch(t *testing.T, c *http.Client, url string) reply {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return do(t, c, req)
+}
+
+func do(t *testing.T, c *http.Client, req *http.Request) reply {
+	t.Helper()
 	resp, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -40,11 +40,11 @@ func tokenKey(c *config.Config) ([]byte, error) {
 	return key, os.Rename(name+".new", name)
 }
 
-// newDirectory is who clients may be.
-func (a *App) newDirectory(c *config.Config) (*access.Directory, error) {
+// newDirectory is who clients may be, and the issuers among those who say so.
+func (a *App) newDirectory(c *config.Config) (*access.Directory, []*issuer.Issuer, error) {
 	key, err := tokenKey(c)
 	if err != nil {
-		return nil, fmt.Errorf("the key of tokens: %w", err)
+		return nil, nil, fmt.Errorf("the key of tokens: %w", err)
 	}
 	o := access.DirectoryOptions{Key: key, Guard: a.guard, Metrics: a.denials, Log: a.o.Log}
 	for _, u := range c.Users {
@@ -59,27 +59,27 @@ func (a *App) newDirectory(c *config.Config) (*access.Directory, error) {
 	}
 	list, err := a.newIssuers(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(list) > 0 {
 		o.Issuers = issuer.Of(list)
 	}
 	d, err := access.NewDirectory(o)
-	if err == nil {
-		a.issuers = list
-	}
-	return d, err
+	return d, list, err
 }
 
 // newIssuers are those whose tokens count. Of those that are configured as before,
-// the keys are known already, unless a file of certificates may have changed.
+// the keys are known already.
 func (a *App) newIssuers(c *config.Config) ([]*issuer.Issuer, error) {
-	var list []*issuer.Issuer
+	var list, before []*issuer.Issuer
+	if s := a.serving.p.Load(); s != nil {
+		before = s.issuers
+	}
 	for _, i := range c.Issuers {
 		o := issuer.Options(i)
-		old := slices.IndexFunc(a.issuers, func(old *issuer.Issuer) bool { return old.Options() == o })
-		if old >= 0 && i.CAFile == "" {
-			list = append(list, a.issuers[old])
+		old := slices.IndexFunc(before, func(old *issuer.Issuer) bool { return old.Still(o) })
+		if old >= 0 {
+			list = append(list, before[old])
 			continue
 		}
 		one, err := issuer.New(o, a.o.Log)

@@ -69,6 +69,10 @@ func (a *App) replace() ([]config.Change, error) {
 		a.o.Log.Info("configuration loaded again, nothing has changed")
 		return nil, nil
 	}
+	tasks, err := a.tasks(c)
+	if err != nil {
+		return nil, err
+	}
 	s, err := a.newServing(c, before)
 	if err == nil {
 		if err = s.face(a); err != nil {
@@ -83,6 +87,9 @@ func (a *App) replace() ([]config.Change, error) {
 	a.serving.p.Store(s)
 	if err := a.limitStore(c); err != nil {
 		a.o.Log.Error("shares of the disk stay as they were", "err", err)
+	}
+	if err := a.schedule.Set(context.Background(), tasks); err != nil {
+		a.o.Log.Error("tasks stay as they were", "err", err)
 	}
 	a.edge.Know(s.names.Registries())
 	a.cache.Know(s.names.Registries())
@@ -112,9 +119,11 @@ func fixed() []string {
 }
 
 // readsFiles tells whether files stand behind a configuration that may have changed
-// though it has not.
+// though it has not, and are not looked at by themselves.
 func readsFiles(c *config.Config) bool {
-	return slices.ContainsFunc(c.Upstreams, func(u config.Upstream) bool { return u.Egress.Inherit(c.Egress).ReadsFiles() })
+	return c.TokenKeyFile != "" ||
+		slices.ContainsFunc(c.Issuers, func(i config.Issuer) bool { return i.CAFile != "" }) ||
+		slices.ContainsFunc(c.Upstreams, func(u config.Upstream) bool { return u.Egress.Inherit(c.Egress).ReadsFiles() })
 }
 
 // watch reloads when the content of the configuration file has changed and stays

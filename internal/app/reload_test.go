@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -50,9 +51,16 @@ func (l *lockedBuffer) take() string {
 
 func startReloadable(t *testing.T, text string) *reloadable {
 	t.Helper()
-	dir := t.TempDir()
-	r := &reloadable{file: filepath.Join(dir, "sampan.yaml"), log: &lockedBuffer{}}
+	r := &reloadable{file: filepath.Join(t.TempDir(), "sampan.yaml"), log: &lockedBuffer{}}
 	r.write(t, text)
+	return startAgain(t, r)
+}
+
+// startAgain starts a mirror on the file and the directory of another, which has ended.
+func startAgain(t *testing.T, before *reloadable) *reloadable {
+	t.Helper()
+	r := &reloadable{file: before.file, log: before.log}
+	dir := filepath.Dir(r.file)
 	load := func() (*config.Config, error) {
 		return config.Load(config.Source{File: r.file, Flags: config.Flags{
 			Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0", DataDir: filepath.Join(dir, "data"),
@@ -236,5 +244,57 @@ func TestReloadLeavesRunningFetchesAlone(t *testing.T) {
 	}
 	if len(gone.Requests()) != 0 {
 		t.Errorf("the registry of the new configuration was asked: %+v", gone.Requests())
+	}
+}
+
+// Files that the configuration names may change when it does not.
+func TestAReloadReadsTheKeyOfTokensAnew(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	write := func(c string) {
+		t.Helper()
+		if err := os.WriteFile(key, []byte(strings.Repeat(c, 48)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a")
+	up := registrytest.StartTest(t, registrytest.Options{})
+	up.AddImage("team/app", "1", registrytest.ImageSpec{})
+	r := startReloadable(t, fmt.Sprintf("upstreams: {up.test: {endpoints: [{url: %q}]}}\ntoken_key_file: %s\nusers: [{name: ann, password: geheimnis}]\naccess: [{action: allow, users: [ann]}]\n", up.URL(), key))
+	ask := func(path string, auth func(*http.Request)) (int, []byte) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.app.Addr()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		auth(req)
+		resp, err := r.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, body
+	}
+	status, body := ask("/token?service=sampan", func(r *http.Request) { r.SetBasicAuth("ann", "geheimnis") })
+	var token struct{ Token string }
+	if err := json.Unmarshal(body, &token); err != nil || status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	pull := func() int {
+		status, _ := ask("/v2/up.test/team/app/manifests/1", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token.Token) })
+		return status
+	}
+	if got := pull(); got != http.StatusOK {
+		t.Fatalf("%d", got)
+	}
+	write("b")
+	if err := r.app.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := pull(); got != http.StatusUnauthorized {
+		t.Errorf("with a token of the old key: %d", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sampan/internal/access"
+	"sampan/internal/access/issuer"
 	"sampan/internal/cache"
 	"sampan/internal/config"
 	"sampan/internal/edge"
@@ -26,6 +27,7 @@ type serving struct {
 	policy    func(oci.Repository) cache.Freshness
 	rules     access.Rules
 	directory *access.Directory
+	issuers   []*issuer.Issuer
 	handler   http.Handler // set by face
 }
 
@@ -43,7 +45,7 @@ func (a *App) newServing(c *config.Config, before *serving) (*serving, error) {
 	}
 	s.names, err = newNames(c)
 	if err == nil {
-		s.directory, err = a.newDirectory(c)
+		s.directory, s.issuers, err = a.newDirectory(c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.upstreams.closeOwn(old))
@@ -59,8 +61,12 @@ func (s *serving) face(a *App) error {
 	if err != nil {
 		return err
 	}
+	page, err := s.page(a)
+	if err != nil {
+		return err
+	}
 	handler, err := server.New(server.Options{
-		Reader: gate, Names: s.names, Log: a.o.Log, Limits: a.limiter,
+		Reader: gate, Names: s.names, Log: a.o.Log, Limits: a.limiter, Page: page,
 		Directory: s.directory, Reach: reach(s.config, s.rules), Challenge: challenges(s.config, s.names),
 	})
 	if err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
+	"time"
 
 	"sampan/internal/oci"
 )
@@ -80,5 +82,35 @@ func TestARefusalOfOneIsNotThatOfOthers(t *testing.T) {
 	got, err := f.ResolveTag(poor.context(t.Context()), repo, mustTag("1")) // begins the question that finds that it has moved
 	if err != nil || got.Digest != moved.Descriptor.Digest || len(poor.costs) != 0 {
 		t.Errorf("%v, %v, %+v", got.Digest, err, poor.costs)
+	}
+}
+
+// Whoever asks for digests out of the blue has the upstream asked as well.
+func TestABlobThatNoManifestNamesIsAdmitted(t *testing.T) {
+	f := newFixture(t)
+	f.up.push(t, "docker.io/team/app:1", []byte("a layer"))
+	repo, layer := mustRepo(t, "docker.io/team/app"), oci.DigestOf([]byte("a layer"))
+	f.policy.MissingFor = time.Hour
+	madeUp := oci.DigestOf([]byte("made up"))
+	poor := &account{err: errors.New("too much")}
+	if _, err := f.StatBlob(poor.context(t.Context()), repo, madeUp); !errors.Is(err, poor.err) || f.up.total() != 0 {
+		t.Errorf("%v, and the upstream was asked %d times", err, f.up.total())
+	}
+	a := &account{}
+	if _, err := f.StatBlob(a.context(t.Context()), repo, madeUp); !oci.IsUnknown(err) || len(a.costs) != 1 {
+		t.Errorf("%v, %+v", err, a.costs)
+	}
+	if _, err := f.StatBlob(poor.context(t.Context()), repo, madeUp); !oci.IsUnknown(err) || len(poor.costs) != 1 {
+		t.Errorf("what is known to be refused costs: %v, %+v", err, poor.costs)
+	}
+	a.costs = nil
+	b, err := f.Blob(a.context(t.Context()), repo, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	want := []oci.Cost{{Blob: true, Size: -1, Digest: layer}, {Blob: true, Size: int64(len("a layer")), Digest: layer, Late: true}}
+	if !slices.Equal(a.costs, want) {
+		t.Errorf("a blob of unknown size costs %+v", a.costs)
 	}
 }

@@ -63,7 +63,7 @@ func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, li
 	if linked && link.Size > 0 {
 		size = link.Size
 	}
-	if err := oci.Admit(ctx, oci.Cost{Blob: true, Size: size}); err != nil {
+	if err := oci.Admit(ctx, oci.Cost{Blob: true, Size: size, Digest: d}); err != nil {
 		return nil, err
 	}
 	if own, err := c.ownOnly(ctx, repo, d); own || err != nil {
@@ -86,8 +86,19 @@ func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, li
 	if err := c.earned(ctx, repo, r.Descriptor(), parts); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	if err := late(ctx, size, r.Descriptor()); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
 	oci.TraceFrom(ctx).Note(oci.ResultFill)
 	return c.watched(ctx, repo, r), nil
+}
+
+// late has a blob counted whose size was not known when it was admitted.
+func late(ctx context.Context, size int64, desc oci.Descriptor) error {
+	if size >= 0 {
+		return nil
+	}
+	return oci.Admit(ctx, oci.Cost{Blob: true, Size: desc.Size, Digest: desc.Digest, Late: true})
 }
 
 // within is where a reader begins who counts from the end when from is negative;
@@ -182,7 +193,11 @@ func (c *Cache) StatBlob(ctx context.Context, repo oci.Repository, d oci.Digest)
 // confirm asks the repository's own upstream whether it holds the blob, and
 // links it.
 func (c *Cache) confirm(ctx context.Context, repo oci.Repository, d oci.Digest) (oci.Descriptor, error) {
-	return ask(ctx, c, question{repo, askBlob, d.String()}, 0, func(ctx context.Context) (answer[oci.Descriptor], error) {
+	q := question{repo, askBlob, d.String()}
+	if err := c.admit(ctx, q); err != nil {
+		return oci.Descriptor{}, err
+	}
+	return ask(ctx, c, q, 0, func(ctx context.Context) (answer[oci.Descriptor], error) {
 		var a answer[oci.Descriptor]
 		up, err := c.upstream(repo)
 		if err != nil {

@@ -143,10 +143,11 @@ func (c *Cache) Manifest(ctx context.Context, repo oci.Repository, d oci.Digest)
 	if !errors.Is(err, store.ErrNotFound) {
 		return oci.Manifest{}, err
 	}
-	if err := oci.Admit(ctx, oci.Cost{Size: -1}); err != nil {
+	q := question{repo, askManifest, d.String()}
+	if err := c.admit(ctx, q); err != nil {
 		return oci.Manifest{}, err
 	}
-	return ask(ctx, c, question{repo, askManifest, d.String()}, 0, func(ctx context.Context) (answer[oci.Manifest], error) {
+	return ask(ctx, c, q, 0, func(ctx context.Context) (answer[oci.Manifest], error) {
 		if m, err := c.local(ctx, repo, d); err == nil {
 			return answer[oci.Manifest]{m, oci.ResultHit}, nil
 		}

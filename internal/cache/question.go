@@ -88,6 +88,16 @@ func ask[T any](ctx context.Context, c *Cache, q question, wait time.Duration, f
 	}
 }
 
+// admit has a question admitted that the upstream will be asked. What is known to be
+// refused need not be: nobody is asked.
+func (c *Cache) admit(ctx context.Context, q question) error {
+	if err := c.refused(ctx, q); err != nil {
+		c.metrics.refused(q.repo)
+		return err
+	}
+	return oci.Admit(ctx, oci.Cost{Size: -1})
+}
+
 // heard takes note of whether the upstream of a repository gave an answer, and
 // returns err.
 func (c *Cache) heard(ctx context.Context, repo oci.Repository, err error) error {

@@ -8,6 +8,11 @@ type Cost struct {
 	Blob bool
 	// Size is that of the blob, in bytes; -1 when it is not known.
 	Size int64
+	// Digest is that of the blob; zero when it is none.
+	Digest Digest
+	// Late tells that the blob was admitted before its size was known, and begins to
+	// come: it is counted and no longer refused.
+	Late bool
 }
 
 // An Admission is asked before something has to come from upstream for whoever asks,

@@ -17,7 +17,9 @@ func (s *Server) enter(ctx context.Context, c access.Client) (*rate.Visit, error
 	return s.o.Limits.Enter(ctx, c)
 }
 
-// limited counts what is sent of a blob, and paces it where the client has a rate.
+// limited counts what is sent of a blob, and paces it where the client has a rate. It
+// counts before it sends, so that who has got all and asks for more finds it counted,
+// and takes back what could not be sent.
 func limited(w http.ResponseWriter, r *http.Request, v *rate.Visit) http.ResponseWriter {
 	if v == nil {
 		return w
@@ -44,8 +46,9 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 		if err != nil {
 			return sent, err
 		}
+		w.visit.Sent(n)
 		done, err := w.ResponseWriter.Write(p[sent : sent+int(n)])
-		w.visit.Sent(int64(done))
+		w.visit.Sent(int64(done) - n)
 		if sent += done; err != nil {
 			return sent, err
 		}
@@ -67,8 +70,9 @@ func (w *limitedWriter) ReadFrom(src io.Reader) (int64, error) {
 			return sent, err
 		}
 		part := &io.LimitedReader{R: lr.R, N: n}
+		w.visit.Sent(n)
 		done, err := io.Copy(w.ResponseWriter, part)
-		w.visit.Sent(done)
+		w.visit.Sent(done - n)
 		lr.N -= done
 		if sent += done; err != nil || done < n {
 			return sent, err

@@ -12,17 +12,20 @@
 // configuration names; so no two issuers, and no user of the mirror itself, share
 // one. Groups likewise.
 //
-// Lock order: keys.mu is held while an issuer is asked, and before every lock of the
-// HTTP client.
+// Lock order: keys.mu is a leaf; it is not held while an issuer is asked.
 package issuer
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -45,8 +48,14 @@ type Options struct {
 	// of the system.
 	CAFile string
 	// KeysFile has the keys, a JWKS, and is read again when it changes; then the
-	// issuer is never asked. TokenFile has a bearer token for asking it.
+	// issuer is never asked. TokenFile has a bearer token for asking it, which goes to
+	// URL's own host alone.
 	KeysFile, TokenFile string
+}
+
+func (o Options) withDefaults() Options {
+	o.UserClaim, o.GroupsClaim = cmp.Or(o.UserClaim, "sub"), cmp.Or(o.GroupsClaim, "groups")
+	return o
 }
 
 const (
@@ -85,6 +94,12 @@ func (s *Issuers) Verify(ctx context.Context, token string) (name string, groups
 	return "", nil, time.Time{}, access.ErrForeign
 }
 
+// Knows implements [access.Verifier].
+func (s *Issuers) Knows(name string) bool {
+	issuer, _, _ := strings.Cut(name, ":")
+	return slices.ContainsFunc(s.list, func(i *Issuer) bool { return i.o.Name == issuer })
+}
+
 // issuerOf is whom a token names, which nobody has proven.
 func issuerOf(token string) (string, bool) {
 	parts := strings.Split(token, ".")
@@ -116,12 +131,7 @@ func New(o Options, log *slog.Logger) (*Issuer, error) {
 	if o.Name == "" || o.URL == "" || o.Audience == "" || log == nil {
 		return nil, errors.New("issuer: Name, URL, Audience and a log are needed")
 	}
-	if o.UserClaim == "" {
-		o.UserClaim = "sub"
-	}
-	if o.GroupsClaim == "" {
-		o.GroupsClaim = "groups"
-	}
+	o = o.withDefaults()
 	k, err := newKeys(o, log)
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", o.Name, err)
@@ -131,8 +141,17 @@ func New(o Options, log *slog.Logger) (*Issuer, error) {
 	})}, nil
 }
 
-// Options are those that it was made with.
-func (i *Issuer) Options() Options { return i.o }
+// Still tells whether it is what New would make of options now.
+func (i *Issuer) Still(o Options) bool {
+	if o.withDefaults() != i.o {
+		return false
+	}
+	if o.CAFile == "" {
+		return true
+	}
+	text, err := os.ReadFile(o.CAFile)
+	return err == nil && bytes.Equal(text, i.keys.ca)
+}
 
 var errClaims = errors.New("the token does not name a user as the configuration wants it")
 

@@ -278,6 +278,90 @@ func TestKeysAreAskedForSparinglyAndOutliveTheirIssuer(t *testing.T) {
 	}
 }
 
+// While the issuer is asked about a key that nobody knows and does not answer, those
+// with known keys are let in.
+func TestKnownKeysCountWhileTheIssuerHangs(t *testing.T) {
+	p := newProvider(t)
+	i := p.issuers(t, nil)
+	good := p.token(t, p.good(nil))
+	if _, _, _, err := i.Verify(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	hangs, goOn := make(chan struct{}), make(chan struct{})
+	p.mu.Lock()
+	p.answer = func(http.ResponseWriter, *http.Request) bool { close(hangs); <-goOn; return true }
+	p.mu.Unlock()
+	k := i.list[0].keys
+	k.mu.Lock()
+	k.asked = k.asked.Add(-askAgain)
+	k.mu.Unlock()
+	stranger := sign(t, jose.ES256, p.signer, "unknown", p.good(nil))
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, _, _, err := i.Verify(ctx, stranger)
+		left <- err
+	}()
+	<-hangs
+	if _, _, _, err := i.Verify(t.Context(), good); err != nil {
+		t.Errorf("with a known key: %v", err)
+	}
+	leave()
+	if err := <-left; err == nil {
+		t.Error("a key that the issuer does not name counts")
+	}
+	k.mu.Lock()
+	k.got, k.asked = k.got.Add(-2*fresh), k.asked.Add(-moment)
+	k.mu.Unlock()
+	if _, _, _, err := i.Verify(t.Context(), good); err != nil {
+		t.Errorf("with a key that is no longer fresh: %v", err)
+	}
+	close(goOn)
+}
+
+// An API server of Kubernetes tells the address of its keys as others know it.
+func TestTheTokenForAskingGoesToTheIssuerAlone(t *testing.T) {
+	p := newProvider(t)
+	other := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("another host is asked, with %q", r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(other.Close)
+	p.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/keys" {
+			return false
+		}
+		_, _ = fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, p.URL, other.URL+"/keys")
+		return true
+	}
+	bearer := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(bearer, []byte("to ask with"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := p.issuers(t, func(o *Options) { o.TokenFile = bearer }).Verify(t.Context(), p.token(t, p.good(nil))); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnIssuerIsStillTheSame(t *testing.T) {
+	p := newProvider(t)
+	o := Options{Name: "corp", URL: p.URL, Audience: "mirror.test", CAFile: p.ca}
+	i, err := New(o, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := o
+	other.Audience = "another"
+	if !i.Still(o) || i.Still(other) {
+		t.Errorf("the same: %t, another: %t", i.Still(o), i.Still(other))
+	}
+	if err := os.WriteFile(p.ca, []byte("another certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if i.Still(o) {
+		t.Error("its authority is another, and it is the same")
+	}
+}
+
 func TestAnIssuerThatIsNotWhatItSaysIsNotBelieved(t *testing.T) {
 	for fact, answer := range map[string]func(p *provider, w http.ResponseWriter, r *http.Request) bool{
 		"another name": func(_ *provider, w http.ResponseWriter, r *http.Request) bool {

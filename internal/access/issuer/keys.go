@@ -7,12 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +25,8 @@ const (
 	fresh    = time.Hour
 	// askTimeout bounds one question to it.
 	askTimeout = 5 * time.Second
+	// moment is how long a key that is known and not fresh waits for the answer.
+	moment = time.Second
 	// maxAnswer bounds what it says, in bytes.
 	maxAnswer = 1 << 20
 	// maxRedirects bounds those that are followed, at the same host.
@@ -40,11 +39,15 @@ type unreachable struct{ err error }
 func (u *unreachable) Error() string { return "its keys cannot be had: " + u.err.Error() }
 func (u *unreachable) Unwrap() error { return u.err }
 
+// errLate is that the answer has not come yet.
+var errLate = errors.New("no answer yet")
+
 // keys are those of an issuer; they are an oidc.KeySet.
 type keys struct {
 	o      Options
 	log    *slog.Logger
 	client *http.Client
+	ca     []byte                           // content of CAFile
 	file   *follow.File[jose.JSONWebKeySet] // nil without
 	token  *follow.File[string]             // nil without
 
@@ -52,7 +55,8 @@ type keys struct {
 	set     jose.JSONWebKeySet
 	got     time.Time // when set was; zero for never
 	asked   time.Time
-	failure error // of the last question
+	asking  chan struct{} // closed when the question that runs has ended; nil: none runs
+	failure error         // of the last question
 }
 
 func newKeys(o Options, log *slog.Logger) (*keys, error) {
@@ -65,7 +69,7 @@ func newKeys(o Options, log *slog.Logger) (*keys, error) {
 	if o.TokenFile != "" {
 		k.token = follow.Secret(o.TokenFile, "", log)
 	}
-	roots, err := rootsOf(o.CAFile)
+	roots, err := k.roots()
 	if err != nil {
 		return nil, err
 	}
@@ -86,17 +90,18 @@ func newKeys(o Options, log *slog.Logger) (*keys, error) {
 	return k, nil
 }
 
-func rootsOf(file string) (*x509.CertPool, error) {
-	if file == "" {
+// roots are the authorities that are believed; nil for those of the system.
+func (k *keys) roots() (*x509.CertPool, error) {
+	if k.o.CAFile == "" {
 		return nil, nil //nolint:nilnil // those of the system
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
+	var err error
+	if k.ca, err = os.ReadFile(k.o.CAFile); err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	if !roots.AppendCertsFromPEM(k.ca) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", k.o.CAFile)
 	}
 	return roots, nil
 }
@@ -160,7 +165,9 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 	return nil, errors.New("no key of the issuer has signed it")
 }
 
-// of returns the keys, in which that of the id is if the issuer has it.
+// of returns the keys, in which that of the id is if the issuer has it. A key that is
+// known and fresh counts at once, also while the issuer is asked about another; one that
+// is not fresh waits a moment for the answer.
 func (k *keys) of(ctx context.Context, id string) (jose.JSONWebKeySet, error) {
 	if k.file != nil {
 		set, err := k.file.Get(false)
@@ -170,79 +177,58 @@ func (k *keys) of(ctx context.Context, id string) (jose.JSONWebKeySet, error) {
 		return set, nil
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	now := time.Now()
-	known := !k.got.IsZero() && (id == "" || len(k.set.Key(id)) > 0)
+	known := k.knows(id)
 	if known && now.Sub(k.got) < fresh {
+		defer k.mu.Unlock()
 		return k.set, nil
 	}
-	if k.asked.IsZero() || now.Sub(k.asked) >= askAgain {
-		k.asked = now
-		set, err := k.ask(context.WithoutCancel(ctx)) // it is everybody's who waits
-		if k.failure = err; err == nil {
-			k.set, k.got = set, now
-			return set, nil
-		}
-		k.log.Warn("the issuer of tokens does not answer", "issuer", k.o.Name, "err", err)
+	if k.asking == nil && (k.asked.IsZero() || now.Sub(k.asked) >= askAgain) {
+		k.asked, k.asking = now, make(chan struct{})
+		go k.update(context.WithoutCancel(ctx), k.asking) // it is everybody's who waits
 	}
+	asking, patience := k.asking, 2*askTimeout
+	if known {
+		patience = k.asked.Add(moment).Sub(now)
+	}
+	k.mu.Unlock()
+	if asking != nil && patience > 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-asking:
+		case <-timer.C:
+		case <-ctx.Done():
+			return jose.JSONWebKeySet{}, context.Cause(ctx)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.got.IsZero() {
+		if k.failure == nil {
+			return k.set, &unreachable{errLate}
+		}
 		return k.set, &unreachable{k.failure}
 	}
 	return k.set, nil
 }
 
-// ask finds out where the keys are, and gets them.
-func (k *keys) ask(ctx context.Context) (jose.JSONWebKeySet, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
-	defer cancel()
-	text, err := k.get(ctx, strings.TrimSuffix(k.o.URL, "/")+"/.well-known/openid-configuration")
-	if err != nil {
-		return jose.JSONWebKeySet{}, err
-	}
-	var doc struct {
-		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
-	}
-	if err := json.Unmarshal(text, &doc); err != nil {
-		return jose.JSONWebKeySet{}, fmt.Errorf("its description cannot be read: %w", err)
-	}
-	if doc.Issuer != k.o.URL {
-		return jose.JSONWebKeySet{}, fmt.Errorf("it calls itself %.200q", doc.Issuer)
-	}
-	u, err := url.Parse(doc.JWKSURI)
-	if err != nil || u.Scheme != "https" {
-		return jose.JSONWebKeySet{}, errors.New("its keys are not at an https address")
-	}
-	if text, err = k.get(ctx, doc.JWKSURI); err != nil {
-		return jose.JSONWebKeySet{}, err
-	}
-	return parseKeys(text)
+// knows tells whether a key is known. The caller holds mu.
+func (k *keys) knows(id string) bool {
+	return !k.got.IsZero() && (id == "" || len(k.set.Key(id)) > 0)
 }
 
-func (k *keys) get(ctx context.Context, address string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+// update asks, and closes done when it has ended.
+func (k *keys) update(ctx context.Context, done chan struct{}) {
+	set, err := k.ask(ctx)
 	if err != nil {
-		return nil, err
+		k.log.Warn("the issuer of tokens does not answer", "issuer", k.o.Name, "err", err)
 	}
-	req.Header.Set("Accept", "application/json")
-	if own, err := url.Parse(k.o.URL); k.token != nil && err == nil && own.Host == req.URL.Host {
-		token, err := k.token.Get(false)
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failure = err; err == nil {
+		k.set, k.got = set, time.Now()
 	}
-	resp, err := k.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: status %d", req.URL.Redacted(), resp.StatusCode)
-	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(text) > maxAnswer {
-		err = fmt.Errorf("%s says more than %d bytes", req.URL.Redacted(), maxAnswer)
-	}
-	return text, err
+	k.asking = nil
+	close(done)
 }

@@ -49,7 +49,7 @@ type Cold struct {
 	RequestsPerHour int
 	// Pulls are blobs at the same time.
 	Pulls int
-	// BytesPerDay are those of blobs, counted when they are asked for.
+	// BytesPerDay are those of blobs, counted when they begin to come.
 	BytesPerDay int64
 }
 
@@ -66,6 +66,9 @@ const (
 	patience = 5 * time.Second
 	// burst is for how long requests may be saved up.
 	burst = 10 * time.Second
+	// maxBlobs is how many blobs of an account are known to be counted already. A pull
+	// asks for fewer at the same time.
+	maxBlobs = 64
 	// maxAccounts bounds those that are kept.
 	maxAccounts = 1 << 16
 	// piece is how many bytes are sent at once at the most where they are paced.
@@ -106,12 +109,7 @@ type account struct {
 	day      int64 // since 1970, in UTC
 	sent     int64 // that day
 	fetched  int64
-}
-
-// slots are places for what goes on at the same time.
-type slots struct {
-	taken   int
-	waiting []chan struct{}
+	blobs    []oci.Digest // the last that are in fetched
 }
 
 // account finds that of a client.
@@ -162,7 +160,7 @@ func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
 // today begins a new day if need be. The caller holds mu.
 func (a *account) today(now time.Time) {
 	if d := dayOf(now); d != a.day {
-		a.day, a.sent, a.fetched = d, 0, 0
+		a.day, a.sent, a.fetched, a.blobs = d, 0, 0, nil
 	}
 }
 
@@ -257,46 +255,6 @@ func untilTomorrow(now time.Time) time.Duration {
 	return time.Unix((dayOf(now)+1)*24*60*60, 0).Sub(now)
 }
 
-// enter takes a place, and waits a moment for it.
-func (a *account) enter(ctx context.Context, s *slots, most int) bool {
-	a.mu.Lock()
-	if s.taken < most && len(s.waiting) == 0 {
-		s.taken++
-		a.mu.Unlock()
-		return true
-	}
-	turn := make(chan struct{})
-	s.waiting = append(s.waiting, turn)
-	a.mu.Unlock()
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case <-turn:
-		return true
-	case <-t.C:
-	case <-ctx.Done():
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for i, w := range s.waiting {
-		if w == turn {
-			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
-			return false
-		}
-	}
-	return true // it came in the same moment
-}
-
-// leave gives a place to who has waited longest. The caller holds mu.
-func (s *slots) leave() {
-	if len(s.waiting) > 0 {
-		close(s.waiting[0])
-		s.waiting = s.waiting[1:]
-		return
-	}
-	s.taken--
-}
-
 // Close ends the request.
 func (v *Visit) Close() {
 	if v == nil {
@@ -328,7 +286,7 @@ func (v *Visit) Piece(ctx context.Context, n int64) (int64, error) {
 // Paced tells whether bytes have to wait.
 func (v *Visit) Paced() bool { return v != nil && v.limits.BytesPerSecond > 0 }
 
-// Sent counts bytes of blobs that were sent.
+// Sent counts bytes of blobs that are sent; less than zero for those that could not be.
 func (v *Visit) Sent(n int64) {
 	if v == nil || v.limits.BytesPerDay <= 0 {
 		return
@@ -337,54 +295,6 @@ func (v *Visit) Sent(n int64) {
 	defer v.a.mu.Unlock()
 	v.a.today(time.Now())
 	v.a.sent += n
-}
-
-// Admit is an [oci.Admission]: it counts what has to come from an upstream, and fails
-// with TOOMANYREQUESTS.
-func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
-	if v == nil {
-		return nil
-	}
-	cold := v.limits.Cold
-	if cold.BytesPerDay > 0 && c.Blob {
-		v.a.mu.Lock()
-		now := time.Now()
-		v.a.today(now)
-		over := v.a.fetched >= cold.BytesPerDay
-		if !over {
-			v.a.fetched += max(0, c.Size)
-		}
-		v.a.mu.Unlock()
-		if over {
-			return v.refuse(ctx, "cold.bytes_per_day", untilTomorrow(now), "the bytes of today for what is not here yet are used up")
-		}
-	}
-	if n := cold.RequestsPerHour; n > 0 {
-		if wait := v.take(ctx, &v.a.cold, rate.Limit(float64(n)/3600), n, 1, patience); wait > 0 {
-			return v.refuse(ctx, "cold.requests_per_hour", wait, "too many requests in an hour for what is not here yet")
-		}
-	}
-	if cold.Pulls > 0 && c.Blob && !v.fetches {
-		if !v.a.enter(ctx, &v.a.fetches, cold.Pulls) {
-			return v.refuse(ctx, "cold.concurrent_pulls", time.Second, "too many blobs that are not here yet are being pulled at the same time")
-		}
-		v.fetches = true
-	}
-	return nil
-}
-
-// MayFetch tells whether it has anything left of what is cold: what is fetched ahead
-// of it counts for nobody.
-func (v *Visit) MayFetch() bool {
-	if v == nil {
-		return true
-	}
-	v.a.mu.Lock()
-	defer v.a.mu.Unlock()
-	v.a.today(time.Now())
-	cold := v.limits.Cold
-	return (cold.BytesPerDay <= 0 || v.a.fetched < cold.BytesPerDay) &&
-		(cold.RequestsPerHour <= 0 || v.a.cold == nil || v.a.cold.Tokens() >= 1)
 }
 
 // refuse is what a client is told that has had too much.

@@ -277,6 +277,9 @@ func TestWhatIsColdIsLimitedApart(t *testing.T) {
 		if !l.account(one.Account()).fetchesLeft(1) {
 			t.Error("the place was not given back")
 		}
+		if err := b.Admit(t.Context(), blob); err != nil {
+			t.Errorf("what was refused is counted: %v", err)
+		}
 		mustLimit(t, "a blob beyond the day's bytes", b.Admit(t.Context(), blob), time.Second, 24*time.Hour)
 		mustLimit(t, "a manifest beyond the hour's requests", b.Admit(t.Context(), oci.Cost{}), 19*time.Minute, 20*time.Minute)
 		if b.MayFetch() {
@@ -288,6 +291,83 @@ func TestWhatIsColdIsLimitedApart(t *testing.T) {
 		time.Sleep(20 * time.Minute)
 		if err := b.Admit(t.Context(), oci.Cost{}); err != nil {
 			t.Errorf("after a third of an hour: %v", err)
+		}
+	})
+}
+
+// Clients ask for a large blob in parts, and learn its size late.
+func TestABlobThatIsColdCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(t, Rule{Limits: Limits{Cold: Cold{BytesPerDay: 1000}}})
+		v, err := l.Enter(t.Context(), one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := func(s string) oci.Digest { return oci.DigestOf([]byte(s)) }
+		for _, c := range []oci.Cost{
+			{Blob: true, Size: 900, Digest: digest("a")},
+			{Blob: true, Size: 900, Digest: digest("a")},
+			{Blob: true, Size: -1, Digest: digest("b")},
+			{Blob: true, Size: 400, Digest: digest("b"), Late: true},
+			{Blob: true, Size: 900, Digest: digest("a")},
+			{Blob: true, Size: 400, Digest: digest("b")},
+			{Size: -1},
+		} {
+			if err := v.Admit(t.Context(), c); err != nil {
+				t.Errorf("%+v: %v", c, err)
+			}
+		}
+		if got := l.account(one.Account()).fetched; got != 1300 {
+			t.Errorf("%d bytes are counted", got)
+		}
+		mustLimit(t, "a third", v.Admit(t.Context(), oci.Cost{Blob: true, Size: -1, Digest: digest("c")}), time.Second, 24*time.Hour)
+		for i := range 2 * maxBlobs {
+			v.charge(oci.Cost{Blob: true, Size: 1, Digest: digest(fmt.Sprint(i))})
+		}
+		if n := len(l.account(one.Account()).blobs); n > maxBlobs {
+			t.Errorf("%d blobs are remembered", n)
+		}
+		time.Sleep(24 * time.Hour)
+		if err := v.Admit(t.Context(), oci.Cost{Blob: true, Size: 900, Digest: digest("c")}); err != nil || l.account(one.Account()).fetched != 900 {
+			t.Errorf("the next day: %v", err)
+		}
+	})
+}
+
+// Whoever waits gets a place when there may be more, and none when there may be fewer.
+func TestPlacesFollowTheirLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pulls := func(n int) []Rule { return []Rule{{Limits: Limits{Pulls: n}}} }
+		l := newLimiter(t, pulls(2)...)
+		enter := func() *Visit {
+			v, err := l.Enter(t.Context(), one)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		a, b, c := enter(), enter(), enter()
+		if err := errors.Join(a.Pull(t.Context()), b.Pull(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		wait := func(v *Visit) { go func() { ended <- v.Pull(t.Context()) }(); synctest.Wait() }
+		wait(c)
+		l.Set(pulls(4))
+		if err := enter().Pull(t.Context()); err != nil {
+			t.Errorf("there may be more: %v", err)
+		}
+		synctest.Wait()
+		if err := <-ended; err != nil {
+			t.Errorf("who has waited for it: %v", err)
+		}
+		l.Set(pulls(1))
+		wait(enter())
+		b.Close()
+		c.Close()
+		mustLimit(t, "who waits while there are too many", <-ended, time.Second, time.Second)
+		if got := l.account(one.Account()).pulls.taken; got != 2 {
+			t.Errorf("%d places are taken", got)
 		}
 	})
 }
