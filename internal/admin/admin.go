@@ -144,7 +144,7 @@ func (a *Admin) register(o Options) {
 	if o.Explainer != nil {
 		m.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}
-	registerTasks(a.mux, o)
+	registerTasks(m, o)
 	if o.Content != nil {
 		o.Content.register(m)
 	}

@@ -10,6 +10,14 @@ import (
 	"sampan/internal/store/scrub"
 )
 
+// What the admin listener tells in bits, for the commands that read it.
+type (
+	// A Verification is a line of /api/v1/verify.
+	Verification = admin.Verification
+	// A Moment is the event "progress" of /api/v1/events.
+	Moment = admin.Moment
+)
+
 // watching tells listeners of fetches, where there are any.
 func watching(events *admin.Events) func(fill.Progress, string) {
 	return func(p fill.Progress, result string) {
