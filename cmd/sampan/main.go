@@ -17,7 +17,7 @@ func main() { os.Exit(run()) }
 
 // run returns the exit code: 0 for success, 1 for a failure, 2 for a command
 // line or a configuration that cannot be used, 3 for a pull that explain says
-// would fail.
+// would fail, and for what verify found rotten.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -31,6 +31,9 @@ func run() int {
 		return 2
 	}
 	if failed := (*failedPull)(nil); errors.As(err, &failed) {
+		return 3
+	}
+	if found := (*rotten)(nil); errors.As(err, &found) {
 		return 3
 	}
 	return 1

@@ -101,13 +101,7 @@ func (m *runningMirror) ask(ctx context.Context, method, path string, body any) 
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		var failure *url.Error
-		if errors.As(err, &failure) {
-			err = failure.Err // the address is told below, without its query
-		}
-		return nil, fmt.Errorf("%s: %w\n%s", req.URL.Host, err, text(
-			"Is the mirror running, and is this its admin listener? Name another with --admin.",
-			"镜像站是否在运行？这是它的管理地址吗？可用 --admin 指定其他地址。"))
+		return nil, unreachable(req.URL.Host, err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -120,4 +114,15 @@ func (m *runningMirror) ask(ctx context.Context, method, path string, body any) 
 		return nil, fmt.Errorf("%s: %s: %.300s", req.URL.Host, resp.Status, strings.TrimSpace(string(answer)))
 	}
 	return answer, nil
+}
+
+// unreachable says that a mirror cannot be asked, and why.
+func unreachable(host string, err error) error {
+	var failure *url.Error
+	if errors.As(err, &failure) {
+		err = failure.Err // the address is told here, without its query
+	}
+	return fmt.Errorf("%s: %w\n%s", host, err, text(
+		"Is the mirror running, and is this its admin listener? Name another with --admin.",
+		"镜像站是否在运行？这是它的管理地址吗？可用 --admin 指定其他地址。"))
 }

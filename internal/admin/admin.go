@@ -12,8 +12,10 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,7 +39,14 @@ type Options struct {
 	Explainer *Explainer
 	// Content is what is here; nil offers nothing of it.
 	Content *Content
-	// Recent lists what went wrong, the newest first; nil lists nothing.
+	// Pulls lists the blobs that are being sent, the oldest first; nil lists none.
+	Pulls func() []Pull
+	// Events is told of fetches that begin and end; nil offers no stream.
+	Events *Events
+	// Config writes the configuration in effect as YAML, without secrets; nil offers
+	// nothing.
+	Config func(w io.Writer) error
+	// Recent lists what went wrong, the newest first; nil offers no list.
 	Recent func() []Incident
 	// Tasks lists what is done at set times; nil lists nothing.
 	Tasks func() []Task
@@ -54,6 +63,19 @@ type Options struct {
 	Token string
 }
 
+// A Pull is the body of a blob that is being sent.
+type Pull struct {
+	Request        string    `json:"request"` // identifier, as in the access log
+	Client         string    `json:"client"`  // address, without port
+	User           string    `json:"user,omitempty"`
+	Repository     string    `json:"repository"`
+	Digest         string    `json:"digest"`
+	Size           int64     `json:"size"`  // of the body in bytes; -1 when it is not known
+	Bytes          int64     `json:"bytes"` // that are sent
+	BytesPerSecond int64     `json:"bytes_per_second"`
+	Since          time.Time `json:"since"`
+}
+
 // A Fill is a running fetch as the operator sees it.
 type Fill struct {
 	Digest         oci.Digest `json:"digest"`
@@ -68,9 +90,13 @@ type Fill struct {
 
 // Admin is the handler. Make one with [New]; it is not ready at first.
 type Admin struct {
-	mux   *http.ServeMux
+	mux   *routes
 	safe  http.Handler // mux, which pages of other origins cannot have change anything
 	ready atomic.Bool
+
+	// running is held for reading by each request: who holds it for writing has seen
+	// the last one end.
+	running sync.RWMutex
 }
 
 var _ http.Handler = (*Admin)(nil)
@@ -80,13 +106,21 @@ func New(o Options) (*Admin, error) {
 	if o.Gatherer == nil || o.Fills == nil || o.Upstreams == nil {
 		return nil, errors.New("admin: Gatherer, Fills and Upstreams are needed")
 	}
-	a := &Admin{mux: http.NewServeMux()}
+	a := &Admin{mux: newRoutes()}
 	a.safe = http.NewCrossOriginProtection().Handler(people(o.Dashboard, guarded(a.mux, o.Token)))
-	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
-	a.mux.HandleFunc("GET /readyz", a.readyz)
-	a.mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	a.register(o)
+	return a, nil
+}
+
+// register adds what the options offer.
+func (a *Admin) register(o Options) {
+	m := a.mux
+	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
+	m.HandleFunc("GET /readyz", a.readyz)
+	m.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	m.HandleFunc("GET /api/v1/openapi.yaml", serveDescription)
 	if o.Reload != nil {
-		a.mux.HandleFunc("POST /api/v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+		m.HandleFunc("POST /api/v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 			if err := o.Reload(); err != nil {
 				say(w, http.StatusUnprocessableEntity, err.Error())
 				return
@@ -94,27 +128,39 @@ func New(o Options) (*Admin, error) {
 			say(w, http.StatusOK, "ok")
 		})
 	}
-	a.mux.HandleFunc("GET /api/v1/fills", func(w http.ResponseWriter, _ *http.Request) {
-		sayJSON(w, struct {
-			Fills []Fill `json:"fills"`
-		}{o.Fills()})
-	})
-	a.mux.HandleFunc("GET /api/v1/upstreams", func(w http.ResponseWriter, _ *http.Request) {
-		sayJSON(w, struct {
-			Upstreams []Upstream `json:"upstreams"`
-		}{o.Upstreams()})
-	})
+	list := func(path, key string, f func() any) {
+		m.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { sayJSON(w, map[string]any{key: f()}) })
+	}
+	list("/api/v1/fills", "fills", func() any { return o.Fills() })
+	list("/api/v1/upstreams", "upstreams", func() any { return o.Upstreams() })
+	if o.Pulls != nil {
+		list("/api/v1/pulls", "pulls", func() any { return o.Pulls() })
+	}
+	if o.Events != nil {
+		m.HandleFunc("GET /api/v1/events", o.Events.serve(o.Fills, o.Pulls))
+	}
+	if o.Config != nil {
+		m.HandleFunc("GET /api/v1/config", serveConfig(o.Config))
+	}
+	if o.Recent != nil {
+		m.HandleFunc("GET /api/v1/recent", serveRecent(o.Recent))
+	}
 	if o.Explainer != nil {
-		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
+		m.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}
 	if o.History != nil {
-		a.mux.HandleFunc("GET /api/v1/history", serveHistory(o.History))
+		m.HandleFunc("GET /api/v1/history", serveHistory(o.History))
 	}
-	registerTasks(a.mux, o)
+	registerTasks(m, o)
 	if o.Content != nil {
-		o.Content.register(a.mux)
+		o.Content.register(m)
 	}
-	return a, nil
+}
+
+// Wait returns when the last request has ended. The caller has ended their contexts.
+func (a *Admin) Wait() {
+	a.running.Lock()
+	defer a.running.Unlock()
 }
 
 // people has their pages served to them. They are not in the mux, in which a pattern for
@@ -168,6 +214,8 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
+	a.running.RLock()
+	defer a.running.RUnlock()
 	a.safe.ServeHTTP(w, r)
 }
 

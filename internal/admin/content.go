@@ -22,11 +22,18 @@ type Content struct {
 	Prefetch  *prefetch.Prefetcher
 	// Usage tells how full the store is.
 	Usage func() store.Usage
+	// Blobs lists what is stored.
+	Blobs store.Lister
+	// Verify reads all that is stored and removes what has rotted; progress is called
+	// after each blob.
+	Verify func(ctx context.Context, progress func(Verification)) (Verification, error)
 	// Locate says what an image name means here, as a client would write it.
 	Locate func(image string) (oci.Reference, Named, error)
 	// Audit is told of every change that was asked for: what, about what, with what
 	// result, and why it was not done.
 	Audit func(r *http.Request, act, about string, result any, err error)
+
+	verifying verifying
 }
 
 const (
@@ -37,7 +44,7 @@ const (
 )
 
 // register adds its paths.
-func (c *Content) register(mux *http.ServeMux) {
+func (c *Content) register(mux *routes) {
 	get := func(path string, f func(r *http.Request) (any, error)) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { reply(w, r, f) })
 	}
@@ -60,6 +67,9 @@ func (c *Content) register(mux *http.ServeMux) {
 		}
 		return c.Prefetch.Job(id)
 	})
+	get("/api/v1/blobs", c.blobs)
+	get("/api/v1/blob", c.blob)
+	mux.HandleFunc("POST /api/v1/verify", c.verify)
 	get("/api/v1/usage", func(*http.Request) (any, error) { return c.Usage(), nil })
 
 	change := func(pattern, act string, f func(r *http.Request) (about string, result any, err error)) {
@@ -88,7 +98,11 @@ func (c *Content) register(mux *http.ServeMux) {
 }
 
 // errMistake is a mistake of whoever asks.
-var errMistake = errors.New("mistake in the request")
+var (
+	errMistake = errors.New("mistake in the request")
+	// errVerifying: it is being done already.
+	errVerifying = errors.New("all that is stored is being read already")
+)
 
 // reply answers with what f returns, or with its error as a sentence.
 func reply(w http.ResponseWriter, r *http.Request, f func(r *http.Request) (any, error)) {
@@ -99,7 +113,7 @@ func reply(w http.ResponseWriter, r *http.Request, f func(r *http.Request) (any,
 	case err == nil:
 		sayJSON(w, v)
 		return
-	case errors.Is(err, inventory.ErrNotFound), errors.Is(err, prefetch.ErrNotFound):
+	case errors.Is(err, inventory.ErrNotFound), errors.Is(err, store.ErrNotFound), errors.Is(err, prefetch.ErrNotFound):
 		status = http.StatusNotFound
 	case errors.Is(err, inventory.ErrPinned):
 		status = http.StatusConflict

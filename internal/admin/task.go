@@ -14,7 +14,7 @@ var (
 )
 
 // registerTasks adds what is about tasks.
-func registerTasks(mux *http.ServeMux, o Options) {
+func registerTasks(mux *routes, o Options) {
 	mux.HandleFunc("GET /api/v1/tasks", func(w http.ResponseWriter, _ *http.Request) {
 		list := []Task{} // not null in JSON
 		if o.Tasks != nil {

@@ -23,6 +23,10 @@ func (a *App) openAdmin(c *config.Config) (err error) {
 		Token:     c.Admin.Token.Reveal(),
 		Reload:    func() error { return a.reload("admin") },
 		History:   a.history.Points,
+		Recent:    a.recent.List,
+		Pulls:     func() []admin.Pull { return sending(a.edge) },
+		Events:    &a.events,
+		Config:    a.showConfig,
 	}
 	o.Dashboard, err = dashboard.New(dashboard.Options{
 		Content: o.Content, Fills: o.Fills, Upstreams: o.Upstreams, Recent: o.Recent, Tasks: o.Tasks, RunTask: o.RunTask,
@@ -38,7 +42,7 @@ func (a *App) openAdmin(c *config.Config) (err error) {
 // shownConfig is the configuration in force, without secrets.
 func (a *App) shownConfig() string {
 	var text strings.Builder
-	if err := a.serving.p.Load().config.Show(&text); err != nil {
+	if err := a.showConfig(&text); err != nil {
 		return err.Error()
 	}
 	return text.String()

@@ -73,6 +73,8 @@ type App struct {
 	denials *access.Metrics
 	limiter *rate.Limiter
 	config  *configMetrics
+	recent  admin.Incidents
+	events  admin.Events
 	started bool
 	audit   *audit.Log        // nil without
 	tracing *tracing.Provider // nil without
@@ -129,7 +131,7 @@ func (a *App) open() (err error) {
 	if err := a.watchStore(c); err != nil {
 		return err
 	}
-	if a.fills, err = newFills(c, a.o, a.store, a.metrics); err != nil {
+	if a.fills, err = newFills(c, a.o, a.store, a.metrics, &a.events); err != nil {
 		return err
 	}
 	a.guard = access.NewGuard()
@@ -174,6 +176,7 @@ func (a *App) open() (err error) {
 		Log:        a.o.Log,
 		Access:     a.o.Access,
 		Denied:     a.denied,
+		Failed:     a.failed,
 		Tracer:     tracer,
 		Registerer: a.metrics,
 		Registries: s.names.Registries(),
@@ -282,7 +285,10 @@ func (a *App) serveAdmin(ctx context.Context) error {
 	if a.adminListener == nil {
 		return nil
 	}
-	return edge.Serve(ctx, a.adminListener, edge.NewServer(a.admin, a.o.Log), time.Second)
+	srv := edge.NewServer(a.admin, a.o.Log)
+	srv.BaseContext = func(net.Listener) context.Context { return ctx } // so that streams and long work end with it
+	defer a.admin.Wait()
+	return edge.Serve(ctx, a.adminListener, srv, time.Second)
 }
 
 // warnOfNewIndex tells when the names are gone and the blobs are not.

@@ -15,3 +15,6 @@ func (a *App) Descriptions() []string {
 	}
 	return list
 }
+
+// AdminRoutes are those of the admin listener.
+func (a *App) AdminRoutes() []string { return a.admin.Routes() }

@@ -17,11 +17,12 @@ import (
 // upstream bounds too, are in it.
 const stallSlack = time.Minute
 
-func newFills(c *config.Config, o Options, s store.Store, metrics prometheus.Registerer) (*fill.Group, error) {
+func newFills(c *config.Config, o Options, s store.Store, metrics prometheus.Registerer, events *admin.Events) (*fill.Group, error) {
 	return fill.New(fill.Options{
 		Store:         s,
 		Log:           o.Log,
 		Registerer:    metrics,
+		Watch:         watching(events),
 		Lines:         c.Fetch.Lines,
 		UpstreamLines: c.Fetch.LinesPerUpstream,
 		AllLines:      c.Fetch.LinesTotal,
@@ -33,16 +34,20 @@ func newFills(c *config.Config, o Options, s store.Store, metrics prometheus.Reg
 func running(fills *fill.Group) []admin.Fill {
 	list := []admin.Fill{} // not null in JSON
 	for _, p := range fills.Running() {
-		list = append(list, admin.Fill{
-			Digest:         p.Digest,
-			Repositories:   p.Repositories,
-			Size:           p.Size,
-			Bytes:          p.Bytes,
-			BytesPerSecond: int64(p.Rate),
-			Readers:        p.Readers,
-			Lines:          p.Lines,
-			Since:          p.Since,
-		})
+		list = append(list, fillOf(p))
 	}
 	return list
+}
+
+func fillOf(p fill.Progress) admin.Fill {
+	return admin.Fill{
+		Digest:         p.Digest,
+		Repositories:   append([]string{}, p.Repositories...), // not null in JSON
+		Size:           p.Size,
+		Bytes:          p.Bytes,
+		BytesPerSecond: int64(p.Rate),
+		Readers:        p.Readers,
+		Lines:          p.Lines,
+		Since:          p.Since,
+	}
 }

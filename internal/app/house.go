@@ -79,13 +79,14 @@ func (a *App) repinning(ctx context.Context) {
 func (a *App) content(x *admin.Explainer) *admin.Content {
 	return &admin.Content{
 		Inventory: a.inventory, Prefetch: a.prefetch, Usage: a.store.Usage, Locate: x.Locate,
+		Blobs: a.store, Verify: a.verify,
 		Audit: func(r *http.Request, act, about string, result any, err error) {
 			e := audit.Event{Event: act, Method: r.Method, Path: r.URL.Path, Repository: about, Detail: result}
 			if host, _, bad := net.SplitHostPort(r.RemoteAddr); bad == nil {
 				e.Client = host
 			}
 			if err != nil {
-				e.Reason, e.Detail = err.Error(), nil
+				e.Reason = err.Error()
 			}
 			a.audit.Record(e)
 		},

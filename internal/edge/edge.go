@@ -42,6 +42,9 @@ type Options struct {
 	// Denied is told of requests that a rule refused, which their [oci.Trace] says
 	// more about; nil for nobody.
 	Denied func(context.Context, Denial)
+	// Failed is told of requests that a rule or a limit refused, of answers of 5xx, and
+	// of those that broke off; not so of a client that left. Nil is for nobody.
+	Failed func(context.Context, Failure)
 	// Registerer receives the metrics; nil for none.
 	Registerer prometheus.Registerer
 	// Registries are those that metrics name; requests to others are counted
@@ -67,6 +70,20 @@ type Denial struct {
 	Status       int
 }
 
+// A Failure is an answer that was not what its client wanted. Its [oci.Trace] says more.
+type Failure struct {
+	Method, Path string
+	Status       int
+	// Broken tells that the answer ended before its end, whatever its status.
+	Broken bool
+}
+
+// refusal tells whether a status is that of a refusal by itself. A 401 is how a client
+// learns that it may say who it is, and none.
+func refusal(status int) bool {
+	return status == http.StatusForbidden || status == http.StatusTooManyRequests
+}
+
 // Edge serves a handler. Make one with [New].
 type Edge struct {
 	o       Options
@@ -75,6 +92,7 @@ type Edge struct {
 	bounds  atomic.Pointer[Bounds]
 	known   atomic.Pointer[map[oci.Registry]bool]
 	hsts    string // the header; empty for none
+	pulls   pulls
 
 	// running is held for reading by each request: who holds it for writing has
 	// seen the last one end.
@@ -231,6 +249,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(oci.WithTrace(r.Context(), trace))
 	r, end := e.traced(r, trace)
 	cw := &countingWriter{ResponseWriter: w, rate: bounds.MinRate}
+	cw.answers = func() { e.pulls.enter(cw, r, trace, began) }
 	if e.hsts != "" && r.TLS != nil {
 		w.Header().Set("Strict-Transport-Security", e.hsts)
 	}
@@ -250,7 +269,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			p = http.ErrAbortHandler // told already
 		}
 		e.record(r, client, trace, cw, time.Since(began), completed)
-		end(cw.status(), cw.n)
+		end(cw.status(), cw.n.Load())
+		e.pulls.leave(cw)
 		if p != nil {
 			panic(p) // breaks the response off
 		}
@@ -291,7 +311,10 @@ func (e *Edge) record(r *http.Request, client string, t *oci.Trace, w *countingW
 	if t.Denied != "" && e.o.Denied != nil {
 		e.o.Denied(r.Context(), Denial{r.Method, r.URL.Path, w.status()})
 	}
-	e.metrics.count(e.label(t.Repository.Registry()), t.Kind, string(result), w.status(), w.n, dur)
+	if failed := result == "error" || t.Denied != "" || refusal(w.status()); failed && e.o.Failed != nil {
+		e.o.Failed(r.Context(), Failure{Method: r.Method, Path: r.URL.Path, Status: w.status(), Broken: result == "error" && !completed})
+	}
+	e.metrics.count(e.label(t.Repository.Registry()), t.Kind, string(result), w.status(), w.n.Load(), dur)
 	if e.o.Access == nil || !e.o.Access.Handler().Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}
@@ -305,7 +328,7 @@ func (e *Edge) record(r *http.Request, client string, t *oci.Trace, w *countingW
 		slog.String("repository", t.Repository.Path()),
 		slog.String("kind", t.Kind),
 		slog.String("result", string(result)),
-		slog.Int64("bytes", w.n),
+		slog.Int64("bytes", w.n.Load()),
 		slog.Duration("dur", dur),
 		slog.String("agent", r.UserAgent()),
 		slog.String("request", t.ID),

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,7 +23,18 @@ type countingWriter struct {
 	http.ResponseWriter
 	rate int64 // bytes per second that the client must take; 0 is no bound
 	code int
-	n    int64 // bytes of the body
+	pull bool         // it is among the pulls
+	n    atomic.Int64 // bytes of the body; read by who watches, too
+	// answers is called once, before the first byte of a body; nil for nobody.
+	answers func()
+}
+
+// answer tells that a body begins.
+func (w *countingWriter) answer() {
+	if w.answers != nil {
+		w.answers()
+		w.answers = nil
+	}
 }
 
 // Unwrap is for [http.ResponseController].
@@ -45,27 +57,34 @@ func (w *countingWriter) WriteHeader(code int) {
 
 // Write implements [io.Writer].
 func (w *countingWriter) Write(p []byte) (int, error) {
+	w.answer()
 	done := w.expect(len(p))
 	n, err := w.ResponseWriter.Write(p)
 	done()
-	w.n += int64(n)
+	w.n.Add(int64(n))
 	return n, err
 }
 
-// ReadFrom implements [io.ReaderFrom]. With a least rate, the content is passed on
-// in pieces, each of which the kernel may still send by itself.
+// ReadFrom implements [io.ReaderFrom]. A file is passed on in pieces, each of which
+// the kernel may still send by itself: between them it is counted, and with a least
+// rate the client's time is set.
 func (w *countingWriter) ReadFrom(src io.Reader) (int64, error) {
-	if w.rate <= 0 {
-		n, err := io.Copy(w.ResponseWriter, src)
-		w.n += n
-		return n, err
-	}
+	w.answer()
 	left := int64(-1) // unknown
 	if lr, ok := src.(*io.LimitedReader); ok {
 		src, left = lr.R, lr.N
 		defer func() { lr.N = left }()
 	}
 	if _, file := src.(*os.File); !file {
+		if w.rate <= 0 {
+			if left >= 0 {
+				src = io.LimitReader(src, left)
+			}
+			n, err := io.Copy(w.ResponseWriter, src)
+			w.n.Add(n)
+			left -= n
+			return n, err
+		}
 		n, err := w.copyTimed(src, left)
 		left -= n
 		return n, err
@@ -79,7 +98,7 @@ func (w *countingWriter) ReadFrom(src io.Reader) (int64, error) {
 		done := w.expect(int(n))
 		got, err := io.Copy(w.ResponseWriter, &io.LimitedReader{R: src, N: n})
 		done()
-		w.n += got
+		w.n.Add(got)
 		sent += got
 		if left > 0 {
 			left -= got

@@ -42,8 +42,8 @@ func TestDeadlinesOfPieces(t *testing.T) {
 		cw := &countingWriter{ResponseWriter: w, rate: piece / 10}
 		began := time.Now()
 		n, err := cw.ReadFrom(src)
-		if err != nil || n != size || cw.n != size || w.Body.Len() != size {
-			t.Errorf("%s: %d bytes, counted %d, %v", name, n, cw.n, err)
+		if err != nil || n != size || cw.n.Load() != size || w.Body.Len() != size {
+			t.Errorf("%s: %d bytes, counted %d, %v", name, n, cw.n.Load(), err)
 		}
 		if n := len(w.deadlines); n == 0 || n%2 > 0 || name == "a part of a file" && n != 6 {
 			t.Fatalf("%s: %d deadlines for three pieces", name, n)

@@ -63,6 +63,9 @@ type Options struct {
 	Log   *slog.Logger
 	// Registerer receives the metrics; nil for none.
 	Registerer prometheus.Registerer
+	// Watch is told when a fetch has begun, with an empty result, and when it has
+	// ended, with that of the metrics. It must not wait; nil for nobody.
+	Watch func(p Progress, result string)
 	// Lines bounds the upstream connections of one fetch; 0 means 16, 1 keeps
 	// each fetch at one connection.
 	Lines int

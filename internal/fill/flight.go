@@ -165,6 +165,7 @@ func (f *flight) wakeAll() {
 
 // run fetches, proves and commits.
 func (f *flight) run(ctx context.Context) {
+	f.watched("")
 	err := f.fill(ctx)
 	f.endSpan(err)
 	f.change(func() { f.closed, f.ended, f.err = true, true, err })
@@ -178,7 +179,14 @@ func (f *flight) run(ctx context.Context) {
 	default:
 		log.Warn("blob not stored", "err", err)
 	}
-	f.group.metrics.end(err)
+	f.watched(f.group.metrics.end(err))
+}
+
+// watched tells whoever watches, without a lock.
+func (f *flight) watched(result string) {
+	if watch := f.group.o.Watch; watch != nil {
+		watch(f.progress(), result)
+	}
 }
 
 // fill is the life of a flight. What it returns is what readers get who still

@@ -56,8 +56,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(errs...)
 }
 
-func (m *metrics) end(err error) {
-	result := "error"
+func (m *metrics) end(err error) (result string) {
+	result = "error"
 	switch {
 	case err == nil, errors.Is(err, errGone):
 		result = "stored"
@@ -71,4 +71,5 @@ func (m *metrics) end(err error) {
 		result = "refused"
 	}
 	m.ended.WithLabelValues(result).Inc()
+	return result
 }

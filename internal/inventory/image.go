@@ -46,8 +46,9 @@ type Image struct {
 // A Child is a manifest of an index.
 type Child struct {
 	oci.Descriptor
-	Here     bool `json:"here"`     // the manifest is
-	Complete bool `json:"complete"` // and all that it refers to
+	Here     bool  `json:"here"`     // the manifest is
+	Complete bool  `json:"complete"` // and all that it refers to
+	Total    int64 `json:"total"`    // bytes of all of it that is here, each blob once
 }
 
 // A Part is a blob of an image.
@@ -139,9 +140,11 @@ func (v *Inventory) describe(ctx context.Context, img *Image) error {
 		if c.Here, err = v.here(ctx, d.Digest); err != nil {
 			return err
 		}
-		if c.Complete, err = v.complete(ctx, d, &tally{seen: make(map[oci.Digest]bool)}, 1); err != nil {
+		below := &tally{seen: make(map[oci.Digest]bool)}
+		if c.Complete, err = v.complete(ctx, d, below, 1); err != nil {
 			return err
 		}
+		c.Total = below.size
 		img.Platforms = append(img.Platforms, c)
 	}
 	for i, d := range g.Blobs {

@@ -218,3 +218,18 @@ func (v *Inventory) manifest(ctx context.Context, d oci.Descriptor) (oci.Manifes
 	d.Size = int64(len(b))
 	return oci.Manifest{Descriptor: d, Bytes: b}, nil
 }
+
+// Holders are the repositories that are linked to a digest, by name.
+func (v *Inventory) Holders(ctx context.Context, d oci.Digest) (list []oci.Repository, err error) {
+	err = v.repositories(ctx, oci.Repository{}, func(repo oci.Repository) (bool, error) {
+		_, err := v.o.Refs.Link(ctx, repo, d)
+		if err == nil {
+			list = append(list, repo)
+		}
+		if errors.Is(err, refs.ErrNotFound) {
+			err = nil
+		}
+		return true, err
+	})
+	return list, err
+}

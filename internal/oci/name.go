@@ -85,6 +85,14 @@ func (r Repository) String() string {
 	return r.registry.host + "/" + r.path
 }
 
+// MarshalText implements [encoding.TextMarshaler]; zero is empty.
+func (r Repository) MarshalText() ([]byte, error) {
+	if r.IsZero() {
+		return nil, nil
+	}
+	return []byte(r.String()), nil
+}
+
 // IsZero tells whether r is empty.
 func (r Repository) IsZero() bool { return r.path == "" }
 

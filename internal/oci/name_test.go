@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -215,6 +216,18 @@ func BenchmarkRepository(b *testing.B) {
 	for b.Loop() {
 		if _, err := DockerHub.Repository("library/nginx"); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestRepositoriesAreWrittenAsTheirNames(t *testing.T) {
+	repo, err := ParseRepository("quay.io/team/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, v := range map[string]any{`"quay.io/team/app"`: repo, `""`: Repository{}} {
+		if b, err := json.Marshal(v); err != nil || string(b) != want {
+			t.Errorf("%s, %v; want %s", b, err, want)
 		}
 	}
 }

@@ -51,7 +51,7 @@ type LinkRecord struct {
 
 // A Pin is what an operator wants to stay.
 type Pin struct {
-	Repository oci.Repository
-	Reference  string // a tag or a digest
-	Since      time.Time
+	Repository oci.Repository `json:"repository"`
+	Reference  string         `json:"reference"` // a tag or a digest
+	Since      time.Time      `json:"since"`
 }
