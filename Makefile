@@ -5,10 +5,10 @@ golangci := go tool -modfile=tools/go.mod golangci-lint
 gotestsum := go tool -modfile=tools/go.mod gotestsum
 
 .DEFAULT_GOAL := help
-.PHONY: help check fmt lint test soak e2e bench build demo ci
+.PHONY: help check fmt lint test soak e2e screenshots bench build demo ci
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 check: fmt lint test ## format, lint and test: before every commit
 
@@ -28,6 +28,9 @@ soak: ## kill the mirror 300 times and reload it 1000 times under load (many min
 
 e2e: ## pull with real clients from real servers (Debian, as root)
 	bash e2e/run.sh
+
+screenshots: ## take the pictures of docs/images anew, in Chromium (Debian, as root)
+	SAMPAN_SCREENSHOTS=docs/images bash e2e/run.sh -run '^TestBrowser'
 
 bench: ## measure side by side with other servers, write bench/README.md
 	bash bench/run.sh

@@ -115,7 +115,7 @@ func TestPagesShowTheConfigurationAsItIs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	key := regexp.MustCompile(`^(listen|domain|upstreams|aliases|egress|users|policy|limits|issuers):`)
+	key := regexp.MustCompile(`^(listen|domain|upstreams|aliases|egress|users|policy|limits|issuers|schedule):`)
 	for _, name := range []string{"README.md", "docs/configuration.md", "docs/recipes.md", "docs/private-images.md", "docs/access.md", "docs/single-sign-on.md"} {
 		examples := 0
 		for _, block := range readPage(t, name).blocks {

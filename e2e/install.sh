@@ -14,6 +14,7 @@ debian=(
 	buildah ca-certificates conmon containerd curl docker-registry docker.io
 	podman runc skopeo busybox-static e2fsprogs mount
 	dnsmasq-base microsocks tinyproxy-bin
+	chromium fonts-wqy-microhei
 )
 
 # The one place where versions of Go-built clients (and of olareg, a registry

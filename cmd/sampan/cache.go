@@ -19,7 +19,7 @@ func newCacheCommand() *cobra.Command {
 		Short: text("Look after what is here", "管理缓存的内容"),
 	})
 	cmd.AddCommand(newListCommand(), newUsageCommand(), newRemoveCommand(), newPurgeCommand(),
-		newPinCommand("pin", true), newPinCommand("unpin", false), newPrefetchCommand(), newRepairCommand())
+		newPinCommand("pin", true), newPinCommand("unpin", false), newPrefetchCommand(), newTasksCommand(), newRepairCommand())
 	return cmd
 }
 

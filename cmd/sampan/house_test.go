@@ -31,7 +31,8 @@ func TestCacheCommandsLookAfterWhatIsHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "sampan.yaml")
-	text := fmt.Sprintf("listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0', token_file: %s}\ndata: {dir: %s}\nupstreams: {up.test: {endpoints: [{url: %q}]}}\n", token, filepath.Join(dir, "data"), up.URL())
+	text := fmt.Sprintf("listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0', token_file: %s}\ndata: {dir: %s}\nupstreams: {up.test: {endpoints: [{url: %q}]}}\n"+
+		"schedule: [{name: nightly, cron: 30 3 * * *, do: purge, registry: up.test, dry_run: true}]\n", token, filepath.Join(dir, "data"), up.URL())
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +83,18 @@ func TestCacheCommandsLookAfterWhatIsHere(t *testing.T) {
 	want("up.test/team/app:1 is pinned and stays", "purge", "--all")
 	want("", "unpin", "up.test/team/app:1")
 	want("0 tags", "purge", "--older-than", "720h")
+	want("nightly  purge  30 3 * * *", "tasks")
+	want(`"name":"nightly"`, "tasks", "-o", "json")
+	want("nightly", "tasks", "--run", "nightly")
+	for outcome := ""; !strings.Contains(outcome, "1 tags, 1 manifests and 2 blobs would be deleted"); {
+		var err error
+		if outcome, err = run("tasks"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := run("tasks", "--run", "none"); err == nil || !strings.Contains(err.Error(), "no such task") {
+		t.Errorf("%s, %v", out, err)
+	}
 	want("1 tags", "purge", "--pattern", "team/*")
 	out, err := run("du", "-o", "json")
 	var usage struct{ Blobs int }

@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -42,6 +41,14 @@ type Options struct {
 	Recent func() []Incident
 	// Tasks lists what is done at set times; nil lists nothing.
 	Tasks func() []Task
+	// RunTask begins a task at once, and tells the audit log; [ErrNoTask], [ErrTaskBusy].
+	// Nil means that this cannot be asked for.
+	RunTask func(r *http.Request, name string) error
+	// History lists what happened; nil tells nothing of it.
+	History Teller
+	// Dashboard serves people in a browser, everything that is nothing else; nil for none.
+	// It asks for the token itself.
+	Dashboard http.Handler
 	// Token is what has to be sent, as a bearer token, for all below /api; empty lets
 	// everybody read, and who comes from this machine change.
 	Token string
@@ -74,7 +81,7 @@ func New(o Options) (*Admin, error) {
 		return nil, errors.New("admin: Gatherer, Fills and Upstreams are needed")
 	}
 	a := &Admin{mux: http.NewServeMux()}
-	a.safe = http.NewCrossOriginProtection().Handler(guarded(a.mux, o.Token))
+	a.safe = http.NewCrossOriginProtection().Handler(people(o.Dashboard, guarded(a.mux, o.Token)))
 	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	a.mux.HandleFunc("GET /readyz", a.readyz)
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
@@ -100,10 +107,30 @@ func New(o Options) (*Admin, error) {
 	if o.Explainer != nil {
 		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}
+	if o.History != nil {
+		a.mux.HandleFunc("GET /api/v1/history", serveHistory(o.History))
+	}
+	registerTasks(a.mux, o)
 	if o.Content != nil {
 		o.Content.register(a.mux)
 	}
 	return a, nil
+}
+
+// people has their pages served to them. They are not in the mux, in which a pattern for
+// everything would answer what is refused for its method.
+func people(pages, programs http.Handler) http.Handler {
+	if pages == nil {
+		return programs
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.Path; {
+		case strings.HasPrefix(path, "/api/"), path == "/healthz", path == "/readyz", path == "/metrics":
+			programs.ServeHTTP(w, r)
+		default:
+			pages.ServeHTTP(w, r)
+		}
+	})
 }
 
 // guarded lets pass who has the token, or, where there is none, who only reads or is on
@@ -116,8 +143,8 @@ func guarded(next http.Handler, token string) http.Handler {
 			return
 		}
 		if token == "" {
-			if r.Method != http.MethodGet && r.Method != http.MethodHead && !local(r.RemoteAddr) {
-				say(w, http.StatusForbidden, "from another machine this needs a token (admin.token_file)")
+			if err := Free(r); err != nil {
+				say(w, http.StatusForbidden, err.Error())
 				return
 			}
 			next.ServeHTTP(w, r)
@@ -130,11 +157,6 @@ func guarded(next http.Handler, token string) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func local(remote string) bool {
-	addr, err := netip.ParseAddrPort(remote)
-	return err == nil && addr.Addr().Unmap().IsLoopback()
 }
 
 // SetReady says whether requests should be sent here: 200 or 503 of /readyz.

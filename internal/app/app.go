@@ -28,9 +28,11 @@ import (
 	"sampan/internal/config"
 	"sampan/internal/edge"
 	"sampan/internal/fill"
+	"sampan/internal/history"
 	"sampan/internal/inventory"
 	"sampan/internal/prefetch"
 	"sampan/internal/refs/bolt"
+	"sampan/internal/schedule"
 	"sampan/internal/store/disk"
 	"sampan/internal/store/scrub"
 	"sampan/internal/tracing"
@@ -77,7 +79,9 @@ type App struct {
 	tracing *tracing.Provider // nil without
 
 	inventory *inventory.Inventory
+	history   *history.History
 	prefetch  *prefetch.Prefetcher
+	schedule  *schedule.Scheduler
 
 	serving   current
 	reloading sync.Mutex // held by the reload that is running
@@ -183,18 +187,10 @@ func (a *App) open() (err error) {
 	if err := a.keepHouse(); err != nil {
 		return err
 	}
-	explainer := a.newExplainer()
-	fills := a.fills // the field is cleared while the listener still answers
-	a.admin, err = admin.New(admin.Options{
-		Gatherer:  a.metrics,
-		Fills:     func() []admin.Fill { return running(fills) },
-		Upstreams: func() []admin.Upstream { return a.serving.p.Load().upstreams.status() },
-		Explainer: explainer,
-		Content:   a.content(explainer),
-		Token:     c.Admin.Token.Reveal(),
-		Reload:    func() error { return a.reload("admin") },
-	})
-	if err != nil {
+	if err := a.openHistory(); err != nil {
+		return err
+	}
+	if err := a.openAdmin(c); err != nil {
 		return err
 	}
 	if err := a.listen(); err != nil {
@@ -266,7 +262,9 @@ func (a *App) Run(ctx context.Context) error {
 	watching.Go(func() { a.sweeping(ctx) })
 	watching.Go(func() { a.repinning(ctx) })
 	watching.Go(func() { a.store.Run(ctx) })
+	watching.Go(func() { a.history.Run(ctx) })
 	watching.Go(func() { a.scrub.Run(ctx) })
+	watching.Go(func() { a.schedule.Run(ctx) })
 	err := a.edge.Serve(ctx, time.Duration(a.o.Config.Shutdown.Grace), a.listeners...)
 	cancel()
 	watching.Wait()

@@ -39,7 +39,7 @@ func (s stored) Pin(set map[oci.Digest]struct{}) {
 	s.SetPins(list)
 }
 
-// keepHouse makes what looks after the content, and pins what is pinned before
+// keepHouse makes what looks after the content and does so at set times, and pins what is pinned before
 // anything can be evicted in the background.
 func (a *App) keepHouse() (err error) {
 	if a.inventory, err = inventory.New(inventory.Options{Refs: a.index, Blobs: stored{a.store}, Log: a.o.Log}); err != nil {
@@ -48,8 +48,10 @@ func (a *App) keepHouse() (err error) {
 	if err := a.inventory.Repin(context.Background()); err != nil {
 		return err
 	}
-	a.prefetch, err = prefetch.New(prefetch.Options{Reader: a.cache, Done: a.repin, Log: a.o.Log})
-	return err
+	if a.prefetch, err = prefetch.New(prefetch.Options{Reader: a.cache, Done: a.repin, Log: a.o.Log}); err != nil {
+		return err
+	}
+	return a.openSchedule(a.o.Config)
 }
 
 // repin looks anew where pinned tags lead.

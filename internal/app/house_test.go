@@ -62,6 +62,7 @@ func TestTheAdminAPIKeepsHouse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	m.awaitBlobs(t, 7)
 	var repositories struct{ Repositories []string }
 	m.admin(t, 200, "GET", "/api/v1/repositories?search=APP", "", "", &repositories)
 	if len(repositories.Repositories) != 1 || repositories.Repositories[0] != "up.test/team/app" {

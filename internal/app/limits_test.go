@@ -27,6 +27,7 @@ func TestColdContentIsLimitedApartFromWarm(t *testing.T) {
 			t.Fatalf("%d %s", r.status, r.body)
 		}
 	}
+	m.settle(t)
 	before := up.Count("")
 	r := m.get(t, path(2))
 	if after, err := strconv.Atoi(r.header.Get("Retry-After")); r.status != http.StatusTooManyRequests || err != nil || after < 60 || after > 1800 || r.code() != "TOOMANYREQUESTS" {

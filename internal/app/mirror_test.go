@@ -100,6 +100,11 @@ func fetch(t *testing.T, c *http.Client, url string) reply {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return do(t, c, req)
+}
+
+func do(t *testing.T, c *http.Client, req *http.Request) reply {
+	t.Helper()
 	resp, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -174,4 +179,19 @@ func threeLayers(platforms int) registrytest.ImageSpec {
 		spec.Platforms = append(spec.Platforms, oci.Platform{OS: "linux", Architecture: []string{"amd64", "arm64"}[i]})
 	}
 	return spec
+}
+
+// settle waits until nothing is being fetched: what was is on the disk by then.
+func (m *mirror) settle(t *testing.T) {
+	t.Helper()
+	for {
+		r := fetch(t, m.client, "http://"+m.app.AdminAddr()+"/api/v1/fills")
+		var doc struct{ Fills []any }
+		if err := json.Unmarshal(r.body, &doc); err != nil || t.Context().Err() != nil {
+			t.Fatalf("%s %v", r.body, err)
+		}
+		if len(doc.Fills) == 0 {
+			return
+		}
+	}
 }

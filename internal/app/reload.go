@@ -69,6 +69,10 @@ func (a *App) replace() ([]config.Change, error) {
 		a.o.Log.Info("configuration loaded again, nothing has changed")
 		return nil, nil
 	}
+	tasks, err := a.tasks(c)
+	if err != nil {
+		return nil, err
+	}
 	s, err := a.newServing(c, before)
 	if err == nil {
 		if err = s.face(a); err != nil {
@@ -87,6 +91,9 @@ func (a *App) replace() ([]config.Change, error) {
 	a.edge.Bound(bounds(c))
 	if a.o.SetLog != nil {
 		a.o.SetLog(c.Log)
+	}
+	if err := a.schedule.Set(context.Background(), tasks); err != nil {
+		a.o.Log.Error("tasks stay as they were", "err", err)
 	}
 	a.edge.Know(s.names.Registries())
 	a.cache.Know(s.names.Registries())

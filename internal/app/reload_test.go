@@ -51,9 +51,16 @@ func (l *lockedBuffer) take() string {
 
 func startReloadable(t *testing.T, text string) *reloadable {
 	t.Helper()
-	dir := t.TempDir()
-	r := &reloadable{file: filepath.Join(dir, "sampan.yaml"), log: &lockedBuffer{}}
+	r := &reloadable{file: filepath.Join(t.TempDir(), "sampan.yaml"), log: &lockedBuffer{}}
 	r.write(t, text)
+	return startAgain(t, r)
+}
+
+// startAgain starts a mirror on the file and the directory of another, which has ended.
+func startAgain(t *testing.T, before *reloadable) *reloadable {
+	t.Helper()
+	r := &reloadable{file: before.file, log: before.log}
+	dir := filepath.Dir(r.file)
 	load := func() (*config.Config, error) {
 		return config.Load(config.Source{File: r.file, Flags: config.Flags{
 			Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0", DataDir: filepath.Join(dir, "data"),

@@ -61,8 +61,12 @@ func (s *serving) face(a *App) error {
 	if err != nil {
 		return err
 	}
+	page, err := s.page(a)
+	if err != nil {
+		return err
+	}
 	handler, err := server.New(server.Options{
-		Reader: gate, Names: s.names, Log: a.o.Log, Limits: a.limiter,
+		Reader: gate, Names: s.names, Log: a.o.Log, Limits: a.limiter, Page: page,
 		Directory: s.directory, Reach: reach(s.config, s.rules), Challenge: challenges(s.config, s.names),
 	})
 	if err != nil {

@@ -52,6 +52,9 @@ type Config struct {
 	Domain string
 	// Default is the upstream of names that choose none. Default docker.io.
 	Default oci.Registry
+	// Page shows people who open the mirror's address in a browser how to use it.
+	// Default true.
+	Page bool
 	// Offline answers from what is here alone: no upstream is ever asked. Default
 	// false.
 	Offline bool
@@ -74,6 +77,9 @@ type Config struct {
 	Access []Rule
 	// Policy says what may be had at all.
 	Policy Policy
+
+	// Schedule is what the mirror does at set times. Default nothing.
+	Schedule []Task
 
 	// Egress is how requests leave for all upstreams, as far as they say nothing
 	// else themselves. It is as the file has it: see [Egress.Inherit].

@@ -21,6 +21,7 @@ func Default(environ []string) *Config {
 		Admin:   Admin{Listen: "127.0.0.1:5001"},
 		Data:    Data{Dir: dataDir(environment(environ), os.Geteuid()), SoftSize: Bound{Percent: 95}, Scrub: Scrub{Rate: 20 << 20}},
 		Default: oci.DockerHub,
+		Page:    true,
 		Tags:    defaultTags(),
 		Fetch: Fetch{
 			Lines: 16, LinesPerUpstream: 64, LinesTotal: 256,

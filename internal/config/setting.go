@@ -41,6 +41,7 @@ func settings() []setting {
 		{"data.scrub.rate", setScrubRate},
 		{"domain", setDomain},
 		{"default", setDefault},
+		{"page", func(c *Config, s string) *complaint { return setBool(&c.Page, s) }},
 		{"offline", func(c *Config, s string) *complaint { return setBool(&c.Offline, s) }},
 		{"tags.fresh_for", func(c *Config, s string) *complaint { return setDuration(&c.Tags.FreshFor, s) }},
 		{"tags.stale_if_error", func(c *Config, s string) *complaint { return setLongDuration(&c.Tags.StaleIfError, s) }},

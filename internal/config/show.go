@@ -25,6 +25,7 @@ func (c *Config) Show(w io.Writer) error {
 		{Key: "data", Value: c.Data.show()},
 		{Key: "domain", Value: c.Domain},
 		{Key: "default", Value: c.Default.String()},
+		{Key: "page", Value: c.Page},
 		{Key: "offline", Value: c.Offline},
 		{Key: "tags", Value: c.showTags()},
 		{Key: "fetch", Value: yaml.MapSlice{
@@ -39,6 +40,9 @@ func (c *Config) Show(w io.Writer) error {
 		{Key: "tracing", Value: yaml.MapSlice{{Key: "endpoint", Value: escape(cmp.Or(c.Tracing.Endpoint, "off"))}, {Key: "sample", Value: c.Tracing.Sample}}},
 	}
 	doc = c.showPeople(doc)
+	if len(c.Schedule) > 0 {
+		doc = append(doc, yaml.MapItem{Key: "schedule", Value: shown(c.Schedule, Task.show)})
+	}
 	if egress := c.Egress.show(); len(egress) > 0 {
 		doc = append(doc, yaml.MapItem{Key: "egress", Value: egress})
 	}

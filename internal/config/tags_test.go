@@ -84,6 +84,22 @@ func TestTagsComeFromTheEnvironmentAndOfflineFromAFlagToo(t *testing.T) {
 	}
 }
 
+func TestThePageIsOnUnlessItIsTurnedOff(t *testing.T) {
+	if !mustLoad(t, "", nil).Page {
+		t.Error("it is off without a word")
+	}
+	if mustLoad(t, "page: false\n", nil).Page {
+		t.Error("it is on")
+	}
+	if !mustLoad(t, "page: false\n", func(s *Source) { s.Environ = append(s.Environ, "SAMPAN_PAGE=true") }).Page {
+		t.Error("the environment does not win over the file")
+	}
+	_, err := load(t, "page: off\n", nil)
+	if got := problems(t, err); len(got) != 1 || !strings.HasPrefix(got[0], `1:7 page: "off" is not true or false`) {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestTagProblemsAreToldWithTheirPlace(t *testing.T) {
 	for text, want := range map[string]string{
 		"tags: {stale_if_error: long}\n":              `1:24 tags.stale_if_error: "long" is not a duration such as 12h or 7d, 0, or forever`,

@@ -63,6 +63,7 @@ func (d *decoder) root(n node) {
 	top["token_key_file"] = d.readTokenKey
 	top["access"] = d.readRules
 	top["policy"] = d.readPolicy
+	top["schedule"] = d.readSchedule
 	d.fields(n, top)
 }
 

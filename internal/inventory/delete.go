@@ -314,29 +314,8 @@ func (p *plan) run(ctx context.Context, dry bool) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	for d, isManifest := range p.leave {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if _, pinned := pins[d]; pinned {
-			continue
-		}
-		size, _, err := p.v.o.Blobs.Stat(ctx, d)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err == nil && !dry {
-			err = p.v.o.Blobs.Delete(ctx, d)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("inventory: delete %s: %w", d, err)
-		}
-		p.report.Bytes += size
-		if isManifest {
-			p.report.Manifests++
-		} else {
-			p.report.Blobs++
-		}
+	if err := p.removeAll(ctx, pins, dry); err != nil {
+		return nil, err
 	}
 	return &p.report, nil
 }

@@ -84,6 +84,7 @@ type job struct {
 	repo      oci.Repository
 	reference oci.Reference
 	cancel    context.CancelCauseFunc
+	ended     chan struct{} // closed when it has
 }
 
 // A Prefetcher is made by [New] and ended by Close.
@@ -132,8 +133,17 @@ func (p *Prefetcher) Close() {
 func (p *Prefetcher) Start(ref oci.Reference, platforms []string) (Job, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	j, err := p.start(ref, platforms)
+	if err != nil {
+		return Job{}, err
+	}
+	return j.Job, nil
+}
+
+// start is Start. The caller holds mu.
+func (p *Prefetcher) start(ref oci.Reference, platforms []string) (*job, error) {
 	if p.closed {
-		return Job{}, errClosed
+		return nil, errClosed
 	}
 	waiting := 0
 	for _, j := range p.jobs {
@@ -142,17 +152,17 @@ func (p *Prefetcher) Start(ref oci.Reference, platforms []string) (Job, error) {
 		}
 	}
 	if waiting >= maxJobs {
-		return Job{}, ErrFull
+		return nil, ErrFull
 	}
 	p.last++
 	j := &job{
 		Job:  Job{ID: p.last, Image: ref.String(), Platforms: slices.Clone(platforms), State: Waiting, Asked: time.Now()},
-		repo: ref.Repository, reference: ref,
+		repo: ref.Repository, reference: ref, ended: make(chan struct{}),
 	}
 	p.jobs = append(p.jobs, j)
 	p.forget()
 	p.next()
-	return j.Job, nil
+	return j, nil
 }
 
 // forget drops the oldest of those that have ended. The caller holds mu.
@@ -193,6 +203,7 @@ func (p *Prefetcher) run(ctx context.Context, j *job) {
 	err := p.bring(ctx, j)
 	p.mu.Lock()
 	j.Ended = time.Now()
+	close(j.ended)
 	switch {
 	case err == nil:
 		j.State = Done
@@ -253,6 +264,7 @@ func (p *Prefetcher) Cancel(id int) error {
 		switch j.State {
 		case Waiting:
 			j.State, j.Ended = Canceled, time.Now()
+			close(j.ended)
 		case Running:
 			j.cancel(errCanceled)
 		default:

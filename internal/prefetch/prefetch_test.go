@@ -313,3 +313,44 @@ func TestJobsAreBounded(t *testing.T) {
 		}
 	})
 }
+
+func TestBringingWaitsForTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRegistry()
+		g.tags["1"] = g.index(t)
+		p := newPrefetcher(t, g, nil)
+		bring := func(ctx context.Context, image string) (prefetch.Job, error) {
+			ref, err := oci.ParseReference(image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p.Bring(ctx, ref, nil)
+		}
+		if j, err := bring(t.Context(), "team/app:1"); err != nil || j.State != prefetch.Done || j.BlobsDone != 7 {
+			t.Errorf("%+v, %v", j, err)
+		}
+		if j, err := bring(t.Context(), "team/app:none"); err != nil || j.State != prefetch.Failed {
+			t.Errorf("%+v, %v", j, err)
+		}
+		g.hold = make(chan struct{})
+		for _, image := range []string{"team/a:1", "team/b:1", "team/c:1"} { // two run, one waits
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			go func() {
+				defer cancel()
+				if _, err := bring(ctx, image); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s: %v", image, err)
+				}
+			}()
+		}
+		time.Sleep(2 * time.Minute)
+		for _, j := range p.Jobs()[:3] {
+			if j.State != prefetch.Canceled {
+				t.Errorf("%+v", j)
+			}
+		}
+		time.AfterFunc(time.Minute, p.Close)
+		if _, err := bring(t.Context(), "team/app:1"); err == nil {
+			t.Error("closing is no end")
+		}
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"sampan/internal/access"
 	"sampan/internal/access/rate"
@@ -38,7 +39,11 @@ type Options struct {
 	// Challenge tells of which addresses clients that ping are asked for what their
 	// registry knows them by; nil means of none.
 	Challenge func(mirror.Address) bool
-	Log       *slog.Logger
+	// Page answers browsers that ask for "/", and whoever asks for a file below "/-/".
+	// It gets the request as the client sent it, and the Host header without the
+	// client's code. Nil means that there is no page.
+	Page func(w http.ResponseWriter, r *http.Request, host string)
+	Log  *slog.Logger
 }
 
 // Server is the handler. Make one with [New].
@@ -71,6 +76,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve decides who may enter, parses and dispatches. An error means that nothing
 // was written yet.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	asked := r
 	v, r, err := s.identify(r)
 	if err != nil {
 		return err
@@ -91,6 +97,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		return oci.Errorf(oci.CodeUnsupported, "this mirror is read-only: push to the registry itself")
+	}
+	if s.o.Page != nil && forPeople(r) {
+		oci.TraceFrom(r.Context()).Kind = kindPage
+		s.o.Page(w, asked, r.Host)
+		return nil
 	}
 	req, err := parse(r)
 	if err != nil {
@@ -126,8 +137,21 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// kindToken is what the metrics call the token service.
-const kindToken = "token"
+// What the metrics call the token service and the page.
+const (
+	kindToken = "token"
+	kindPage  = "page"
+)
+
+// forPeople tells whether a request is for the page: "/" from a client that says that
+// it reads HTML, which no client of the protocol does, or a file of the page, which
+// no name of a repository can look like.
+func forPeople(r *http.Request) bool {
+	if file, ok := strings.CutPrefix(r.URL.Path, "/-/"); ok {
+		return !strings.Contains(file, "/")
+	}
+	return r.URL.Path == "/" && strings.Contains(strings.Join(r.Header.Values("Accept"), ","), "text/html")
+}
 
 func tokenMethod(m string) bool {
 	return m == http.MethodGet || m == http.MethodHead || m == http.MethodPost

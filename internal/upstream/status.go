@@ -24,6 +24,9 @@ type EndpointStatus struct {
 	Failures int       // in a row
 	Error    string    // the last failure, safe to show; empty when there was none
 	Until    time.Time // zero unless it is down
+	// Rate is what one connection brought of blobs lately, in bytes per second; 0 when
+	// too little is known.
+	Rate int64
 }
 
 // A BudgetStatus is what one account may still ask.
@@ -36,11 +39,18 @@ type BudgetStatus struct {
 	Scarce    bool      // see Registry.Spare
 }
 
+// leastKnown is from how many seconds of one connection a rate is told.
+const leastKnown = 3
+
 // Status tells how the endpoints and the accounts are.
 func (r *Registry) Status() Status {
 	s := Status{Registry: r.registry}
 	for _, ep := range r.endpoints {
-		s.Endpoints = append(s.Endpoints, ep.status())
+		st := ep.status()
+		if rate, known := ep.meter.rate(); known >= leastKnown {
+			st.Rate = int64(rate)
+		}
+		s.Endpoints = append(s.Endpoints, st)
 	}
 	for _, a := range r.accounts {
 		if b, ok := r.budgetOf(a); ok {

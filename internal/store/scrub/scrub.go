@@ -77,12 +77,18 @@ const page = 1000
 // each blob how far it is; progress may be nil. The error is that of ctx or of
 // listing.
 func (s *Scrubber) Verify(ctx context.Context, progress func(Progress)) (Progress, error) {
+	return s.VerifyAt(ctx, 0, progress)
+}
+
+// VerifyAt is Verify at rate bytes per second; 0: at full speed. The passes of Run are
+// neither helped nor hindered by it.
+func (s *Scrubber) VerifyAt(ctx context.Context, rate int64, progress func(Progress)) (Progress, error) {
 	var p Progress
 	if m, ok := s.o.Store.(store.Meter); ok {
 		u := m.Usage()
 		p.TotalBlobs, p.TotalBytes = int64(u.Blobs), u.Complete
 	}
-	err := s.walk(ctx, oci.Digest{}, &p, 0, func(oci.Digest) {
+	err := s.walk(ctx, oci.Digest{}, &p, rate, func(oci.Digest) {
 		if progress != nil {
 			progress(p)
 		}
