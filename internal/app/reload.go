@@ -88,12 +88,12 @@ func (a *App) replace() ([]config.Change, error) {
 	if err := a.limitStore(c); err != nil {
 		a.o.Log.Error("shares of the disk stay as they were", "err", err)
 	}
+	if err := a.schedule.Set(context.Background(), tasks); err != nil {
+		a.o.Log.Error("tasks stay as they were", "err", err)
+	}
 	a.edge.Bound(bounds(c))
 	if a.o.SetLog != nil {
 		a.o.SetLog(c.Log)
-	}
-	if err := a.schedule.Set(context.Background(), tasks); err != nil {
-		a.o.Log.Error("tasks stay as they were", "err", err)
 	}
 	a.edge.Know(s.names.Registries())
 	a.cache.Know(s.names.Registries())

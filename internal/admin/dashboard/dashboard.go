@@ -25,7 +25,7 @@ import (
 )
 
 //go:embed all:templates assets
-var embedded embed.FS //nolint:gochecknoglobals // the only way to embed files
+var embedded embed.FS
 
 // Options of a [Dashboard]. Content, Fills, Upstreams and Log are needed; what else is
 // nil is not shown.
