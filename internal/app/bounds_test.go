@@ -3,7 +3,9 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -31,7 +33,8 @@ func TestBoundsOfClientsTakeEffectWhileItRuns(t *testing.T) {
 		if err != nil {
 			return 0, err
 		}
-		return resp.StatusCode, resp.Body.Close()
+		_, err = io.Copy(io.Discard, resp.Body) // or the connection would be closed
+		return resp.StatusCode, errors.Join(err, resp.Body.Close())
 	}
 	if status, err := ask(m.client); status != http.StatusForbidden {
 		t.Fatalf("who trusts nobody: %d, %v", status, err)

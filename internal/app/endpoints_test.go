@@ -82,8 +82,11 @@ func TestBytesAreNoPermission(t *testing.T) {
 	if r := p.get(t, path("team/web")); r.status != http.StatusOK || !blob.Digest.Verify(r.body) {
 		t.Errorf("a name that it confirms: %d, %d bytes", r.status, len(r.body))
 	}
-	if n := p.origin.Count(registrytest.KindBlob, http.MethodGet); n != 0 {
-		t.Errorf("the trusted endpoint sent the blob %d times", n)
+	if n := p.origin.Count(registrytest.KindBlob, http.MethodGet); n != 1 { // for the words of its refusal
+		t.Errorf("the trusted endpoint was asked for the blob %d times", n)
+	}
+	if n := p.origin.BytesSentOf(blob.Digest); n != 0 {
+		t.Errorf("the trusted endpoint sent %d bytes of the blob", n)
 	}
 	if n := p.bytes.BytesSentOf(blob.Digest); n != blob.Size {
 		t.Errorf("%d bytes crossed", n)
