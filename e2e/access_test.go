@@ -28,6 +28,16 @@ type members struct {
 
 func startMembers(t *testing.T, more string) *members {
 	t.Helper()
+	return startMembersBy(t, `access:
+  - {action: deny, repositories: ["docker.io/team/**"], reason: "not for this mirror: ask the operator"}
+  - {action: allow, repositories: ["quay.io/**"]}
+  - {action: allow, users: ["*"], codes: [team-a]}
+`+more)
+}
+
+// startMembersBy starts one with other rules; bob has the password of ann.
+func startMembersBy(t *testing.T, rules string) *members {
+	t.Helper()
 	dir := testDir(t, "members")
 	s := &members{
 		authority: newAuthority(t),
@@ -39,12 +49,8 @@ func startMembers(t *testing.T, more string) *members {
 	s.mirror = startMirror(t, options{config: fmt.Sprintf(`tls: {certificates: [{cert: %s, key: %s}]}
 users: [{file: %s}]
 codes: [{name: team-a, code_file: %s}]
-access:
-  - {action: deny, repositories: ["docker.io/team/**"], reason: "not for this mirror: ask the operator"}
-  - {action: allow, repositories: ["quay.io/**"]}
-  - {action: allow, users: ["*"], codes: [team-a]}
 log: {level: debug}
-%s`, cert, key, s.htpasswd, s.codeFile, more)})
+%s`, cert, key, s.htpasswd, s.codeFile, rules)})
 	_, s.port, _ = strings.Cut(s.address, ":")
 	s.host = mirrorDomain + ":" + s.port
 	return s
