@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"sampan/internal/cache"
 	"sampan/internal/fill"
@@ -326,4 +327,33 @@ func TestWhatWasPrivateIsConfirmedBeforeItIsEverybodys(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A client that gets a manifest makes its blobs come before anybody asks for them:
+// they are as private as those that somebody has asked for.
+func TestWhatIsPrefetchedFromAPrivateRepositoryIsPrivate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newPrivateFixture(t)
+		secret := f.up.push(t, "corp.example/team/app:v1", layerA, layerB)
+		named := f.up.name(t, "quay.io/evil/app:v1", secret, layerA)
+		clientGets(t, f.Cache, "corp.example/team/app", secret.Descriptor.Digest)
+		synctest.Wait()
+		if !f.stored(t, oci.DigestOf(layerA)) || !f.stored(t, oci.DigestOf(layerB)) {
+			t.Fatal("nothing was prefetched")
+		}
+		f.pull(t, "quay.io/evil/app", "v1")
+		if _, err := f.Manifest(t.Context(), mustRepo(t, "quay.io/evil/app"), named.Descriptor.Digest); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.blob(t, "quay.io/evil/app", layerA); !errors.Is(err, oci.ErrBlobUnknown) {
+			t.Errorf("who names it: %v", err)
+		}
+		f.up.total()
+		if err := f.blob(t, "corp.example/team/app", layerA); err != nil {
+			t.Errorf("who has it: %v", err)
+		}
+		if n := f.up.total(); n != 0 {
+			t.Errorf("%d questions for what was delivered", n)
+		}
+	})
 }
