@@ -210,9 +210,12 @@ func (c *Cache) bytes(ctx context.Context, d oci.Digest) ([]byte, error) {
 // medium that refuses is reported and does not keep the client from it.
 func (c *Cache) keep(ctx context.Context, repo oci.Repository, m oci.Manifest) {
 	d := m.Descriptor.Digest
-	c.received(ctx, repo, m.Descriptor)
-	c.memo.put(d, m.Bytes)
-	if err := store.Put(store.WithOwner(ctx, repo.Registry().String()), c.o.Store, d, m.Bytes); err != nil {
+	err := c.received(ctx, repo, m.Descriptor)
+	if err == nil {
+		c.memo.put(d, m.Bytes)
+		err = store.Put(store.WithOwner(ctx, repo.Registry().String()), c.o.Store, d, m.Bytes)
+	}
+	if err != nil {
 		c.o.Log.Error("manifest not stored", "repository", repo, "digest", d, "err", err)
 	}
 	g, err := m.Graph()

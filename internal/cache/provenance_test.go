@@ -15,6 +15,7 @@ import (
 	"sampan/internal/cache"
 	"sampan/internal/fill"
 	"sampan/internal/oci"
+	"sampan/internal/refs"
 )
 
 // newPrivateFixture is newFixture where repositories of corp.example are private,
@@ -22,10 +23,17 @@ import (
 func newPrivateFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
+	f.private(t, f.index)
+	return f
+}
+
+// private makes the cache of a fixture that of newPrivateFixture over an index.
+func (f *fixture) private(t *testing.T, index refs.Index) {
+	t.Helper()
 	var err error
 	f.Cache, err = cache.New(cache.Options{
 		Store:    f.store,
-		Refs:     f.index,
+		Refs:     index,
 		Fills:    f.fills,
 		Upstream: func(oci.Registry) (oci.Reader, error) { return f.up, nil },
 		Private:  func(r oci.Repository) bool { return r.Registry().String() == "corp.example" },
@@ -38,7 +46,6 @@ func newPrivateFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.Cache.Close)
-	return f
 }
 
 // name makes an index that names digests as a manifest and as blobs, without
@@ -356,4 +363,24 @@ func TestWhatIsPrefetchedFromAPrivateRepositoryIsPrivate(t *testing.T) {
 			t.Errorf("%d questions for what was delivered", n)
 		}
 	})
+}
+
+// A forgetful index makes nothing durable.
+type forgetful struct{ refs.Index }
+
+func (forgetful) Flush(context.Context) error { return errors.New("no space left on device") }
+
+// A mark that a crash may undo guards nothing: then the bytes do not stay either.
+func TestAPrivateManifestIsNotKeptWithoutItsMark(t *testing.T) {
+	f := newFixture(t)
+	f.private(t, forgetful{f.index})
+	secret := f.up.push(t, "corp.example/team/app:v1", layerA)
+	f.pull(t, "corp.example/team/app", "v1")
+	if f.stored(t, secret.Descriptor.Digest) {
+		t.Error("it is in the store")
+	}
+	repo, d := mustRepo(t, "corp.example/team/app"), secret.Descriptor.Digest
+	if m, err := f.Manifest(t.Context(), repo, d); err != nil || !bytes.Equal(m.Bytes, secret.Bytes) {
+		t.Errorf("who may read it got %q, %v", m.Bytes, err)
+	}
 }
