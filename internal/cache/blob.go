@@ -29,6 +29,8 @@ func (c *Cache) BlobFrom(ctx context.Context, repo oci.Repository, d oci.Digest,
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return c.fetch(ctx, repo, d, link, ok, from)
+	case err != nil && ctx.Err() == nil:
+		return c.past(ctx, repo, link, d, err)
 	case err != nil:
 		return nil, fmt.Errorf("cache %s@%s: %w", repo, d, err)
 	case ok: // once more: the mark is there before the bytes
@@ -91,6 +93,27 @@ func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, li
 	}
 	oci.TraceFrom(ctx).Note(oci.ResultFill)
 	return c.watched(ctx, repo, r), nil
+}
+
+// past reads a blob from the repository's own upstream because the one that is here
+// cannot be opened. It is left: what keeps it from being opened may pass.
+func (c *Cache) past(ctx context.Context, repo oci.Repository, link oci.Descriptor, d oci.Digest, err error) (oci.BlobReader, error) {
+	c.o.Log.ErrorContext(ctx, "stored blob cannot be opened, reading past it", "repository", repo, "digest", d, "err", err)
+	size := int64(-1)
+	if link.Size > 0 {
+		size = link.Size
+	}
+	if err := oci.Admit(ctx, oci.Cost{Blob: true, Size: size, Digest: d}); err != nil {
+		return nil, err
+	}
+	r, err := c.through(ctx, repo, d, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := late(ctx, size, r.Descriptor()); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 // late has a blob counted whose size was not known when it was admitted.

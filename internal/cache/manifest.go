@@ -186,7 +186,7 @@ func (c *Cache) local(ctx context.Context, repo oci.Repository, d oci.Digest) (o
 }
 
 // bytes returns the proven bytes of a manifest that is here. What has rotted on
-// the disk is removed and not found.
+// the disk is removed and not found; what cannot be read is left and not found.
 func (c *Cache) bytes(ctx context.Context, d oci.Digest) ([]byte, error) {
 	if b, ok := c.memo.get(d); ok {
 		if t, ok := c.o.Store.(store.Toucher); ok {
@@ -195,6 +195,10 @@ func (c *Cache) bytes(ctx context.Context, d oci.Digest) ([]byte, error) {
 		return b, nil
 	}
 	b, err := store.ReadAll(ctx, c.o.Store, d, oci.MaxManifestSize)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+		c.o.Log.ErrorContext(ctx, "stored manifest cannot be read, asking for it", "digest", d, "err", err)
+		err = errors.Join(store.ErrNotFound, err)
+	}
 	if err != nil {
 		return nil, err
 	}
