@@ -30,7 +30,9 @@ func (c *Cache) BlobFrom(ctx context.Context, repo oci.Repository, d oci.Digest,
 	case errors.Is(err, store.ErrNotFound):
 		return c.fetch(ctx, repo, d, link, ok, from)
 	case err != nil && ctx.Err() == nil:
-		return c.past(ctx, repo, link, d, err)
+		// It is left: what keeps it from being opened may pass.
+		c.o.Log.ErrorContext(ctx, "stored blob cannot be opened, reading past it", "repository", repo, "digest", d, "err", err)
+		return c.alone(ctx, repo, link, d)
 	case err != nil:
 		return nil, fmt.Errorf("cache %s@%s: %w", repo, d, err)
 	case ok: // once more: the mark is there before the bytes
@@ -41,7 +43,10 @@ func (c *Cache) BlobFrom(ctx context.Context, repo oci.Repository, d oci.Digest,
 	}
 	if !ok {
 		if own, err := c.ownOnly(ctx, repo, d); own || err != nil {
-			return c.through(ctx, repo, d, errors.Join(err, b.Close()))
+			if err := errors.Join(err, b.Close()); err != nil {
+				return nil, err
+			}
+			return c.alone(ctx, repo, link, d)
 		}
 		if link, err = c.confirm(ctx, repo, d); err != nil {
 			return nil, errors.Join(err, b.Close())
@@ -95,10 +100,9 @@ func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, li
 	return c.watched(ctx, repo, r), nil
 }
 
-// past reads a blob from the repository's own upstream because the one that is here
-// cannot be opened. It is left: what keeps it from being opened may pass.
-func (c *Cache) past(ctx context.Context, repo oci.Repository, link oci.Descriptor, d oci.Digest, err error) (oci.BlobReader, error) {
-	c.o.Log.ErrorContext(ctx, "stored blob cannot be opened, reading past it", "repository", repo, "digest", d, "err", err)
+// alone has a blob admitted and reads it from the repository's own upstream, past the
+// one that is here. The link says its size, where there is one.
+func (c *Cache) alone(ctx context.Context, repo oci.Repository, link oci.Descriptor, d oci.Digest) (oci.BlobReader, error) {
 	size := int64(-1)
 	if link.Size > 0 {
 		size = link.Size

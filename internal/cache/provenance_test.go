@@ -384,3 +384,25 @@ func TestAPrivateManifestIsNotKeptWithoutItsMark(t *testing.T) {
 		t.Errorf("who may read it got %q, %v", m.Bytes, err)
 	}
 }
+
+// Bytes that are here and not for a repository come for whoever asks, and count as
+// such.
+func TestWhatComesPastTheStoreIsAdmitted(t *testing.T) {
+	f := newPrivateFixture(t)
+	f.up.push(t, "corp.example/team/app:v1", layerA)
+	f.up.push(t, "evil.example/x/app:v1", layerA)
+	f.pull(t, "corp.example/team/app", "v1", layerA)
+	f.fills.Close()
+	f.up.total()
+	a := &account{err: errors.New("too much")}
+	b, err := f.Blob(a.context(t.Context()), mustRepo(t, "evil.example/x/app"), oci.DigestOf(layerA))
+	if !errors.Is(err, a.err) {
+		t.Errorf("got %v, %v", b, err)
+	}
+	if len(a.costs) != 1 || !a.costs[0].Blob || a.costs[0].Digest != oci.DigestOf(layerA) {
+		t.Errorf("it costs %+v", a.costs)
+	}
+	if n := f.up.total(); n != 0 {
+		t.Errorf("asked %d times", n)
+	}
+}
