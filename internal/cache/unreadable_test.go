@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 
 	"sampan/internal/cache"
+	"sampan/internal/fill"
 	"sampan/internal/oci"
 	"sampan/internal/store"
 )
@@ -19,11 +21,12 @@ import (
 type dying struct {
 	store.Store
 	gone atomic.Bool
+	only oci.Digest // zero: all
 }
 
 func (d *dying) Open(ctx context.Context, digest oci.Digest) (store.Blob, error) {
 	b, err := d.Store.Open(ctx, digest)
-	if err == nil && d.gone.Load() {
+	if err == nil && d.gone.Load() && (d.only.IsZero() || d.only == digest) {
 		return nil, errors.Join(syscall.EIO, b.Close())
 	}
 	return b, err
@@ -80,6 +83,32 @@ func TestWhatCannotBeOpenedIsReadFromUpstream(t *testing.T) {
 		disk.gone.Store(false)
 		if err := f.blob(t, "docker.io/library/app", layerA); err != nil {
 			t.Errorf("when it can be opened again: %v", err)
+		}
+	})
+}
+
+// It is no reason to prefetch nothing from its registry for a while.
+func TestWhatCannotBeOpenedStopsNoPrefetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		disk := &dying{Store: f.store, only: oci.DigestOf(layerA)}
+		fills, err := fill.New(fill.Options{Store: disk, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer fills.Close()
+		c := f.prefetching(t, f.up, func(o *cache.Options) { o.Store, o.Fills = disk, fills })
+		first := f.up.push(t, "docker.io/library/app:v1", layerA)
+		second := f.up.push(t, "docker.io/library/app:v2", layerB)
+		f.pull(t, "app", "v1", layerA)
+		synctest.Wait()
+		disk.gone.Store(true)
+		clientGets(t, c, "app", first.Descriptor.Digest)
+		synctest.Wait()
+		clientGets(t, c, "app", second.Descriptor.Digest)
+		synctest.Wait()
+		if !f.stored(t, oci.DigestOf(layerB)) {
+			t.Error("what can be had was not prefetched")
 		}
 	})
 }
