@@ -190,7 +190,7 @@ func (c *Cache) bring(ctx context.Context, w wish, p *parts) error {
 	case err == nil:
 		return b.Close()
 	case !errors.Is(err, store.ErrNotFound):
-		return nil //nolint:nilerr // a client reads past it, and that is told
+		return nil // a client reads past it, and that is told
 	}
 	if err := c.conceal(ctx, w.repo, w.desc.Digest); err != nil {
 		return err
