@@ -19,7 +19,7 @@ func TestColdRangeIsAskedForFirst(t *testing.T) {
 			up := registrytest.StartTest(t, registrytest.Options{})
 			image := up.AddImage("team/web", "v1", registrytest.ImageSpec{Layers: []int64{size}, Seed: 9})
 			layer := image.Layers[0][0]
-			m := lazily(t, dataDir(t), "example.test="+up.URL())
+			m := onOneLine(t, dataDir(t), "example.test="+up.URL())
 			if r := m.get(t, "/v2/example.test/team/web/manifests/v1"); r.status != http.StatusOK {
 				t.Fatal(r.status)
 			}

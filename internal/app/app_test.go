@@ -154,7 +154,7 @@ func TestStampedeCrossesTheLinkOnce(t *testing.T) {
 	up := registrytest.StartTest(t, registrytest.Options{Behavior: registrytest.DockerHub()})
 	const size = 4 << 20
 	blob := up.AddBlob("team/web", size, 3)
-	m := start(t, dataDir(t), "example.test="+up.URL())
+	m := onOneLine(t, dataDir(t), "example.test="+up.URL())
 	var clients sync.WaitGroup
 	for range 100 {
 		clients.Go(func() {
@@ -178,7 +178,7 @@ func TestTheBlobOfACutConnectionIsCompletedFromItsOffset(t *testing.T) {
 	}})
 	const size = 5 << 20
 	blob := up.AddBlob("team/web", size, 4)
-	m := start(t, dataDir(t), "example.test="+up.URL())
+	m := onOneLine(t, dataDir(t), "example.test="+up.URL())
 	if _, err := m.content("/v2/example.test/team/web/blobs/" + blob.Digest.String()); err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestShutdownKeepsWhatHasArrived(t *testing.T) {
 	}
 	up.SetBehavior(registrytest.Behavior{})
 	up.ResetCounts()
-	m := start(t, dir, "example.test="+up.URL())
+	m := onOneLine(t, dir, "example.test="+up.URL())
 	if _, err := m.content(path); err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,16 @@ func lazily(t *testing.T, dir string, upstreams ...string) *mirror {
 	return serve(t, c)
 }
 
+// onOneLine starts a mirror that prefetches nothing and fetches over one connection at
+// a time, where a test counts requests and bytes: on a slow machine a fetch tries
+// further ones, and what is on its way over two of them is sent twice.
+func onOneLine(t *testing.T, dir string, upstreams ...string) *mirror {
+	t.Helper()
+	c := load(t, dir, upstreams...)
+	c.Fetch.Prefetch, c.Fetch.Lines = false, 1
+	return serve(t, c)
+}
+
 func serve(t *testing.T, c *config.Config) *mirror {
 	t.Helper()
 	a, err := app.New(app.Options{Config: c, Log: slog.New(slog.DiscardHandler)})

@@ -175,7 +175,7 @@ func TestReloadsUnderLoadDropNothing(t *testing.T) {
 	up := registrytest.StartTest(t, registrytest.Options{Behavior: registrytest.DockerHub()})
 	image := up.AddImage("team/web", "v1", registrytest.ImageSpec{Layers: []int64{4 << 20, 1 << 20}, Seed: 3})
 	text := func(n int) string {
-		return fmt.Sprintf("upstreams: {one.test: {hosts: [h%d], endpoints: [{url: %s}]}}\n", n, up.URL())
+		return fmt.Sprintf("fetch: {lines: 1}\nupstreams: {one.test: {hosts: [h%d], endpoints: [{url: %s}]}}\n", n, up.URL())
 	}
 	r := startReloadable(t, text(0))
 	var pulls atomic.Int64

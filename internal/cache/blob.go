@@ -29,6 +29,10 @@ func (c *Cache) BlobFrom(ctx context.Context, repo oci.Repository, d oci.Digest,
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return c.fetch(ctx, repo, d, link, ok, from)
+	case err != nil && ctx.Err() == nil:
+		// It is left: what keeps it from being opened may pass.
+		c.o.Log.ErrorContext(ctx, "stored blob cannot be opened, reading past it", "repository", repo, "digest", d, "err", err)
+		return c.alone(ctx, repo, link, d)
 	case err != nil:
 		return nil, fmt.Errorf("cache %s@%s: %w", repo, d, err)
 	case ok: // once more: the mark is there before the bytes
@@ -57,9 +61,6 @@ func (c *Cache) BlobFrom(ctx context.Context, repo oci.Repository, d oci.Digest,
 // when its own upstream has delivered it, from where the repository is known, or
 // confirms it. Where the upstream tells no size, that of the link is the size:
 // readers need not wait for the end, and there is one.
-//
-// It is admitted first, unless the upstream is known to refuse it and is not asked,
-// and what it comes to is told in the end.
 func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, link oci.Descriptor, linked bool, from int64) (oci.BlobReader, error) {
 	up, err := c.upstream(repo)
 	if err != nil {
@@ -69,16 +70,23 @@ func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, li
 	if linked && link.Size > 0 {
 		size = link.Size
 	}
+	return c.admitted(ctx, repo, d, size, func() (oci.BlobReader, error) { return c.arrive(ctx, up, repo, d, size, from) })
+}
+
+// admitted has a blob come that is admitted first, unless the upstream is known to refuse
+// it and is not asked; what it comes to is told in the end. Size is -1 when it is not
+// known before.
+func (c *Cache) admitted(ctx context.Context, repo oci.Repository, d oci.Digest, size int64, come func() (oci.BlobReader, error)) (oci.BlobReader, error) {
 	cost := oci.Cost{Blob: true, Size: size, Digest: d}
-	admitted := c.refused(ctx, question{repo, askBlob, d.String()}) == nil
-	if admitted {
+	asked := c.refused(ctx, question{repo, askBlob, d.String()}) == nil
+	if asked {
 		if err := oci.Admit(ctx, cost); err != nil {
 			return nil, err
 		}
 	}
-	r, err := c.arrive(ctx, up, repo, d, size, from)
+	r, err := come()
 	switch cost.Late = true; {
-	case err == nil && admitted && size >= 0:
+	case err == nil && asked && size >= 0:
 		return r, nil
 	case err == nil:
 		cost.Size = r.Descriptor().Size
@@ -115,6 +123,16 @@ func (c *Cache) arrive(ctx context.Context, up oci.Reader, repo oci.Repository, 
 	}
 	oci.TraceFrom(ctx).Note(oci.ResultFill)
 	return c.watched(ctx, repo, r), nil
+}
+
+// alone reads a blob from the repository's own upstream, past the one that is here. The
+// link says its size, where there is one.
+func (c *Cache) alone(ctx context.Context, repo oci.Repository, link oci.Descriptor, d oci.Digest) (oci.BlobReader, error) {
+	size := int64(-1)
+	if link.Size > 0 {
+		size = link.Size
+	}
+	return c.admitted(ctx, repo, d, size, func() (oci.BlobReader, error) { return c.through(ctx, repo, d, nil) })
 }
 
 // within is where a reader begins who counts from the end when from is negative;

@@ -141,7 +141,8 @@ func (c *Cache) linked(ctx context.Context, repo oci.Repository, d oci.Digest) (
 	return desc, ok, err
 }
 
-// A memo keeps the manifests used last in memory, proven.
+// A memo keeps the manifests that came or were read from the store last in memory,
+// proven: the oldest leaves first, however often it is used.
 type memo struct {
 	limit int64
 

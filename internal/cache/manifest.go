@@ -186,7 +186,7 @@ func (c *Cache) local(ctx context.Context, repo oci.Repository, d oci.Digest) (o
 }
 
 // bytes returns the proven bytes of a manifest that is here. What has rotted on
-// the disk is removed and not found.
+// the disk is removed and not found; what cannot be read is left and not found.
 func (c *Cache) bytes(ctx context.Context, d oci.Digest) ([]byte, error) {
 	if b, ok := c.memo.get(d); ok {
 		if t, ok := c.o.Store.(store.Toucher); ok {
@@ -195,6 +195,10 @@ func (c *Cache) bytes(ctx context.Context, d oci.Digest) ([]byte, error) {
 		return b, nil
 	}
 	b, err := store.ReadAll(ctx, c.o.Store, d, oci.MaxManifestSize)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+		c.o.Log.ErrorContext(ctx, "stored manifest cannot be read, asking for it", "digest", d, "err", err)
+		err = errors.Join(store.ErrNotFound, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -210,9 +214,12 @@ func (c *Cache) bytes(ctx context.Context, d oci.Digest) ([]byte, error) {
 // medium that refuses is reported and does not keep the client from it.
 func (c *Cache) keep(ctx context.Context, repo oci.Repository, m oci.Manifest) {
 	d := m.Descriptor.Digest
-	c.received(ctx, repo, m.Descriptor)
-	c.memo.put(d, m.Bytes)
-	if err := store.Put(store.WithOwner(ctx, repo.Registry().String()), c.o.Store, d, m.Bytes); err != nil {
+	err := c.received(ctx, repo, m.Descriptor)
+	if err == nil {
+		c.memo.put(d, m.Bytes)
+		err = store.Put(store.WithOwner(ctx, repo.Registry().String()), c.o.Store, d, m.Bytes)
+	}
+	if err != nil {
 		c.o.Log.Error("manifest not stored", "repository", repo, "digest", d, "err", err)
 	}
 	g, err := m.Graph()

@@ -170,7 +170,7 @@ func (c *Cache) prefetch(ctx context.Context, w wish) {
 	if err != nil {
 		return // the client was told
 	}
-	err = c.o.Fills.Fetch(ctx, w.desc.Digest, source(w.repo, c.partsOf(ctx, up, w.repo, w.desc.Digest, w.desc.Size)))
+	err = c.bring(ctx, w, c.partsOf(ctx, up, w.repo, w.desc.Digest, w.desc.Size))
 	if err == nil || ctx.Err() != nil {
 		return
 	}
@@ -180,6 +180,25 @@ func (c *Cache) prefetch(ctx context.Context, w wish) {
 		return
 	}
 	log.Info("blob not prefetched, pausing", "dur", c.prefetches.pause(w.repo.Registry(), err))
+}
+
+// bring has a blob here. What comes from a private repository is marked before, and
+// the repository holds what its own upstream has delivered, as if a client had asked.
+func (c *Cache) bring(ctx context.Context, w wish, p *parts) error {
+	b, err := c.o.Store.Open(ctx, w.desc.Digest)
+	switch {
+	case err == nil:
+		return b.Close()
+	case !errors.Is(err, store.ErrNotFound):
+		return nil // a client reads past it, and that is told
+	}
+	if err := c.conceal(ctx, w.repo, w.desc.Digest); err != nil {
+		return err
+	}
+	if err := c.o.Fills.Fetch(ctx, w.desc.Digest, source(w.repo, p)); err != nil || !p.delivered.Load() {
+		return err
+	}
+	return c.confirmed(ctx, w.repo, oci.Descriptor{MediaType: w.desc.MediaType, Digest: w.desc.Digest, Size: w.desc.Size})
 }
 
 // pause keeps an upstream, or, when the store cannot be written, all of them from

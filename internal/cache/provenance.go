@@ -49,17 +49,16 @@ func (c *Cache) conceal(ctx context.Context, repo oci.Repository, d oci.Digest) 
 }
 
 // received notes where the proven bytes of a manifest came from, before they are
-// kept. What was here before, and is everybody's, stays so.
-func (c *Cache) received(ctx context.Context, repo oci.Repository, m oci.Descriptor) {
-	var err error
+// kept: when it fails they must not be. What was here before, and is everybody's,
+// stays so.
+func (c *Cache) received(ctx context.Context, repo oci.Repository, m oci.Descriptor) error {
 	if !c.isPrivate(repo) {
-		err = c.reveal(ctx, m.Digest)
-	} else if _, absent := c.bytes(ctx, m.Digest); absent != nil {
-		err = c.conceal(ctx, repo, m.Digest)
+		return c.reveal(ctx, m.Digest)
 	}
-	if err != nil {
-		c.o.Log.Error("provenance not kept", "repository", repo, "digest", m.Digest, "err", err)
+	if _, absent := c.bytes(ctx, m.Digest); absent != nil {
+		return c.conceal(ctx, repo, m.Digest)
 	}
+	return nil
 }
 
 // reveal takes the mark off a digest that a repository for everybody has.

@@ -10,10 +10,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"sampan/internal/cache"
 	"sampan/internal/fill"
 	"sampan/internal/oci"
+	"sampan/internal/refs"
 )
 
 // newPrivateFixture is newFixture where repositories of corp.example are private,
@@ -21,10 +23,17 @@ import (
 func newPrivateFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
+	f.private(t, f.index)
+	return f
+}
+
+// private makes the cache of a fixture that of newPrivateFixture over an index.
+func (f *fixture) private(t *testing.T, index refs.Index) {
+	t.Helper()
 	var err error
 	f.Cache, err = cache.New(cache.Options{
 		Store:    f.store,
-		Refs:     f.index,
+		Refs:     index,
 		Fills:    f.fills,
 		Upstream: func(oci.Registry) (oci.Reader, error) { return f.up, nil },
 		Private:  func(r oci.Repository) bool { return r.Registry().String() == "corp.example" },
@@ -37,7 +46,6 @@ func newPrivateFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.Cache.Close)
-	return f
 }
 
 // name makes an index that names digests as a manifest and as blobs, without
@@ -325,5 +333,76 @@ func TestWhatWasPrivateIsConfirmedBeforeItIsEverybodys(t *testing.T) {
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A client that gets a manifest makes its blobs come before anybody asks for them:
+// they are as private as those that somebody has asked for.
+func TestWhatIsPrefetchedFromAPrivateRepositoryIsPrivate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newPrivateFixture(t)
+		secret := f.up.push(t, "corp.example/team/app:v1", layerA, layerB)
+		named := f.up.name(t, "quay.io/evil/app:v1", secret, layerA)
+		clientGets(t, f.Cache, "corp.example/team/app", secret.Descriptor.Digest)
+		synctest.Wait()
+		if !f.stored(t, oci.DigestOf(layerA)) || !f.stored(t, oci.DigestOf(layerB)) {
+			t.Fatal("nothing was prefetched")
+		}
+		f.pull(t, "quay.io/evil/app", "v1")
+		if _, err := f.Manifest(t.Context(), mustRepo(t, "quay.io/evil/app"), named.Descriptor.Digest); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.blob(t, "quay.io/evil/app", layerA); !errors.Is(err, oci.ErrBlobUnknown) {
+			t.Errorf("who names it: %v", err)
+		}
+		f.up.total()
+		if err := f.blob(t, "corp.example/team/app", layerA); err != nil {
+			t.Errorf("who has it: %v", err)
+		}
+		if n := f.up.total(); n != 0 {
+			t.Errorf("%d questions for what was delivered", n)
+		}
+	})
+}
+
+// A forgetful index makes nothing durable.
+type forgetful struct{ refs.Index }
+
+func (forgetful) Flush(context.Context) error { return errors.New("no space left on device") }
+
+// A mark that a crash may undo guards nothing: then the bytes do not stay either.
+func TestAPrivateManifestIsNotKeptWithoutItsMark(t *testing.T) {
+	f := newFixture(t)
+	f.private(t, forgetful{f.index})
+	secret := f.up.push(t, "corp.example/team/app:v1", layerA)
+	f.pull(t, "corp.example/team/app", "v1")
+	if f.stored(t, secret.Descriptor.Digest) {
+		t.Error("it is in the store")
+	}
+	repo, d := mustRepo(t, "corp.example/team/app"), secret.Descriptor.Digest
+	if m, err := f.Manifest(t.Context(), repo, d); err != nil || !bytes.Equal(m.Bytes, secret.Bytes) {
+		t.Errorf("who may read it got %q, %v", m.Bytes, err)
+	}
+}
+
+// Bytes that are here and not for a repository come for whoever asks, and count as
+// such.
+func TestWhatComesPastTheStoreIsAdmitted(t *testing.T) {
+	f := newPrivateFixture(t)
+	f.up.push(t, "corp.example/team/app:v1", layerA)
+	f.up.push(t, "evil.example/x/app:v1", layerA)
+	f.pull(t, "corp.example/team/app", "v1", layerA)
+	f.fills.Close()
+	f.up.total()
+	a := &account{err: errors.New("too much")}
+	b, err := f.Blob(a.context(t.Context()), mustRepo(t, "evil.example/x/app"), oci.DigestOf(layerA))
+	if !errors.Is(err, a.err) {
+		t.Errorf("got %v, %v", b, err)
+	}
+	if len(a.costs) != 1 || !a.costs[0].Blob || a.costs[0].Digest != oci.DigestOf(layerA) {
+		t.Errorf("it costs %+v", a.costs)
+	}
+	if n := f.up.total(); n != 0 {
+		t.Errorf("asked %d times", n)
 	}
 }

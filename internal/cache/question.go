@@ -40,8 +40,9 @@ type answer[T any] struct {
 
 // ask runs f once for all who ask the same at the same time, on a context of its
 // own: whoever leaves does not take the question along, and the question does
-// not write to the trace of who began it. A refusal is remembered. Whoever does
-// not want to wait longer than wait (0 is to the end) gets errLate.
+// not write to the trace of who began it. A refusal is remembered, until an answer
+// comes that is none. Whoever does not want to wait longer than wait (0 is to the
+// end) gets errLate.
 func ask[T any](ctx context.Context, c *Cache, q question, wait time.Duration, f func(context.Context) (answer[T], error)) (T, error) {
 	var zero T
 	if err := c.refused(ctx, q); err != nil {
@@ -62,7 +63,11 @@ func ask[T any](ctx context.Context, c *Cache, q question, wait time.Duration, f
 		if err != nil && ctx.Err() != nil && !oci.IsAnswer(err) {
 			err = &oci.Error{Code: oci.CodeUnavailable, Message: "the upstream did not answer in time", Err: err}
 		}
-		if whom == "" {
+		switch {
+		case whom != "":
+		case err == nil:
+			c.missing.forget(q)
+		default:
 			c.missing.remember(q, err, c.o.Policy(q.repo).MissingFor)
 		}
 		return a, err
@@ -177,9 +182,6 @@ func recall[T any](ctx context.Context, c *Cache, q question,
 		}
 		return get(ctx, k)
 	})
-	if _, own := oci.LoginFrom(ctx); err == nil && !own {
-		c.missing.forget(q)
-	}
 	switch {
 	case err == nil, oci.IsAnswer(err), !old, ctx.Err() != nil:
 		return value, err

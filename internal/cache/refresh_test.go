@@ -77,3 +77,26 @@ func TestRefreshesAreBounded(t *testing.T) {
 		release()
 	})
 }
+
+// A refusal ends with the first answer that is none, also when no client has asked
+// for it: what was refused once can be served again while the upstream is down.
+func TestARefreshThatIsAnsweredEndsARefusal(t *testing.T) {
+	policy := cache.Freshness{FreshFor: freshFor, StaleIfError: cache.Forever, MissingFor: missingFor, Refresh: true}
+	inBubble(t, policy, func(t *testing.T, f *fixture, m oci.Manifest) {
+		f.up.set(oci.Errorf(oci.CodeDenied, "no"))
+		time.Sleep(freshFor - time.Second) // refreshed before it expires, and refused
+		if n := f.up.count("resolve"); n != 1 {
+			t.Fatalf("asked %d times", n)
+		}
+		f.up.set(nil)
+		time.Sleep(freshFor) // and again, and answered
+		if n := f.up.count("resolve"); n != 1 {
+			t.Fatalf("asked %d times more", n)
+		}
+		f.up.set(errors.New("connection refused"))
+		time.Sleep(freshFor)
+		if d, trace, err := f.resolve(t); err != nil || d != m.Descriptor.Digest || trace.Stale == "" {
+			t.Errorf("got %s, %+v, %v", d, trace, err)
+		}
+	})
+}

@@ -41,7 +41,7 @@ func inChinese(code oci.Code) string {
 	case oci.CodeDenied, oci.CodeUnauthorized:
 		return "无权访问"
 	case oci.CodeUnsupported:
-		return "不支持此操作：本镜像站只读"
+		return "不支持此请求"
 	case oci.CodeTooManyRequests:
 		return "上游仓库限流，请稍后再试"
 	case oci.CodeRangeInvalid:

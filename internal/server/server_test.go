@@ -314,3 +314,19 @@ func TestErrorsOfTheReaderReachTheClient(t *testing.T) {
 		}
 	}
 }
+
+// What an upstream does not support is no question of reading or writing.
+func TestOnlyWritesAreToldThatTheMirrorIsReadOnly(t *testing.T) {
+	l := newLibrary()
+	l.err = oci.Errorf(oci.CodeUnsupported, "the registry has it in schema 1 only")
+	ts := newServer(t, l)
+	x := do(t, ts, "GET /v2/app/manifests/v1")
+	mustBeError(t, x, oci.CodeUnsupported)
+	if !strings.Contains(x.body, "不支持") || strings.Contains(x.body, "只读") {
+		t.Errorf("a pull: %s", x.body)
+	}
+	x = do(t, ts, "PUT /v2/app/manifests/v1")
+	if !strings.Contains(x.body, "read-only") || !strings.Contains(x.body, "只读") {
+		t.Errorf("a push: %s", x.body)
+	}
+}
