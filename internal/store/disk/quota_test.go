@@ -234,6 +234,41 @@ func TestLimitHoldsUnderPressure(t *testing.T) {
 	}
 }
 
+// Deleting and committing the same blobs at once leaves the count, the log and the disk
+// of one mind.
+func TestWhatIsDeletedWhileItComesIsCountedAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	s := openLimited(t, dir, 1<<20)
+	var workers sync.WaitGroup
+	for w := range uint64(6) {
+		workers.Go(func() {
+			for n := range uint64(60) {
+				b, d := blobOf(100+int(n%3), n%3)
+				var err error
+				if w%2 == 0 {
+					err = store.Put(t.Context(), s, d, b)
+				} else {
+					err = s.Delete(t.Context(), d)
+				}
+				if err != nil && !errors.Is(err, store.ErrBusy) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	there := onDisk(t, s)
+	if used := counted(s); used != there {
+		t.Errorf("%d bytes are counted and %d are there", used, there)
+	}
+	must(t, s.Close())
+	s = openLimited(t, dir, 1<<20)
+	if used := counted(s); used != there {
+		t.Errorf("the log claims %d bytes and %d are there", used, there)
+	}
+	must(t, s.Close())
+}
+
 // A size that an upstream made up must not wrap the count around.
 func TestSizeThatNothingHasDoesNotFit(t *testing.T) {
 	s := openLimited(t, t.TempDir(), limit)
