@@ -234,6 +234,32 @@ func TestLimitHoldsUnderPressure(t *testing.T) {
 	}
 }
 
+// An index grows by steps, and nobody asks for room before: so much is left free for
+// it, and for the copy of the log.
+func TestTheLimitLeavesRoomForAnIndexToGrow(t *testing.T) {
+	const index = 10_000
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "index.db"), make([]byte, index), 0o600))
+	s, err := New(Options{Dir: dir, Limits: Limits{MaxSize: Bytes(limit), SoftSize: Bytes(limit)}, Counted: []string{"index.db"}})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	for seed := range uint64(40) {
+		put(t, s, 5000, seed)
+	}
+	if blobs, _ := s.Evicted(); blobs == 0 {
+		t.Fatal("nothing was evicted")
+	}
+	log, err := os.Stat(filepath.Join(dir, logName))
+	must(t, err)
+	live := int64(s.Usage().Blobs) * addSize
+	if most := onDisk(t, s) + 2*index + log.Size() + live; most > limit {
+		t.Errorf("with an index of twice the size and a second log there are %d bytes of %d", most, limit)
+	}
+	if used := onDisk(t, s); used < limit-2*index-5000-2*log.Size()-live {
+		t.Errorf("%d bytes are used", used)
+	}
+}
+
 // Deleting and committing the same blobs at once leaves the count, the log and the disk
 // of one mind.
 func TestWhatIsDeletedWhileItComesIsCountedAsItIs(t *testing.T) {
