@@ -22,7 +22,7 @@
 // With a limit, what was used least recently makes room for what arrives. The
 // store knows each blob in memory, some 70 bytes for each, and in its log, which
 // claims at any moment all that is there, or more: the record of a blob is written
-// before its rename and the one of its removal after it. So a start reads the log
+// before its rename and the one of its removal some time after it. So a start reads the log
 // and no directory. What an operator or a power cut does to it is found by the
 // check, which compares the names in the directories with it. Uses are written to
 // the log in batches: a crash forgets less than a minute of them.

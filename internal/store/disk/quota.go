@@ -33,6 +33,8 @@ type quota struct {
 	// unwritten are the reserved bytes that have not been written.
 	unwritten atomic.Int64
 
+	late atomic.Int64 // bytes that the log will be longer by, at least since the last removal
+
 	evicted, evictedBytes atomic.Int64 // since the start
 
 	mu       sync.Mutex
@@ -216,10 +218,10 @@ func (q *quota) drop(i item) {
 func (q *quota) sum() int64 { return q.t.complete + q.t.partial + q.reserved }
 
 // ahead is how much the log may grow before anybody asks for room again: by a
-// record of each ingest and its owner, by those of uses, and by its copy while it is
-// compacted. The caller holds mu.
+// record of each ingest and its owner, by those of uses and of removals, and by its
+// copy while it is compacted. The caller holds mu.
 func (q *quota) ahead() int64 {
-	return q.writing*(addSize+perIngest) + int64(len(q.t.touched))*(recFrame+8+32) + int64(q.t.blobs)*addSize
+	return q.writing*(addSize+perIngest) + int64(len(q.t.touched))*(recFrame+8+32) + int64(q.t.blobs)*addSize + q.late.Load()
 }
 
 // perIngest is for names of owners and for records of 64 bytes.
