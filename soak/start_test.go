@@ -25,7 +25,7 @@ func TestAStartKnowsAllBlobs(t *testing.T) {
 	}
 	h := newHome(t, registrytest.StartTest(t, registrytest.Options{}).URL())
 	h.patience += time.Duration(blobs) * 300 * time.Microsecond // without a list, it looks at each file
-	h.configure(t, "data: {max_size: 1TiB}\n") // with a limit, nothing is served before all is known
+	h.configure(t, "data: {max_size: 1TiB}\n")                  // with a limit, nothing is served before all is known
 	l := h.start(t)
 	empty := l.metric(t.Context(), t, "process_resident_memory_bytes")
 	l.stop(t)
