@@ -22,8 +22,8 @@ lint: ## run the linters and the layer rules of .golangci.yml
 test: ## run the tests with the race detector
 	$(gotestsum) --format pkgname-and-test-fails -- -race ./...
 
-soak: ## kill the mirror 300 times and reload it 1000 times under load (many minutes, 4 GB of disk)
-	SOAK_KILLS=300 SOAK_RELOADS=1000 go test -count=1 -timeout 60m -v ./soak
+soak: ## kill, reload, fill, purge and start the mirror at length (an hour, 6 GB of disk)
+	SOAK_KILLS=300 SOAK_EVICT_KILLS=200 SOAK_RELOADS=1000 SOAK_LIMIT=10m SOAK_PURGE=100000 SOAK_START=1000000 go test -count=1 -timeout 120m -v ./soak
 	SOAK_STORE_KILLS=200 SOAK_STORE_BLOBS=1000000 go test -count=1 -timeout 20m -v -run "TestKilledWhileItEvicts|ManyBlobs" ./internal/store/disk
 
 e2e: ## pull with real clients from real servers (Debian, as root)

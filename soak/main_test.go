@@ -9,8 +9,11 @@
 // came out. It does not know the rooms of sampan: it talks HTTP to a process,
 // reads its log and looks at its data directory.
 //
-// SOAK_KILLS=300 is the long form ("make soak"), SOAK_SEED repeats a run as far
-// as time allows, SOAK_SAMPAN tests another executable.
+// Beside that, a working set of ten times the disk, kills while it evicts, a purge of
+// all while pulls run, and a start with many blobs.
+//
+// SOAK_KILLS=300 and its like are the long forms ("make soak"), SOAK_SEED repeats a run
+// as far as time allows, SOAK_SAMPAN tests another executable.
 package soak
 
 import (

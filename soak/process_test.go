@@ -33,7 +33,8 @@ const (
 // A home is what outlives the processes: their data, and what they logged.
 type home struct {
 	dir      string
-	upstream string // of docker.io
+	upstream string        // of docker.io
+	patience time.Duration // how long a start may take
 
 	mu       sync.Mutex
 	lines    []string // the last ones of the log
@@ -44,7 +45,7 @@ type home struct {
 // newHome makes one in a directory of the test.
 func newHome(t *testing.T, upstream string) *home {
 	t.Helper()
-	h := &home{dir: t.TempDir(), upstream: upstream}
+	h := &home{dir: t.TempDir(), upstream: upstream, patience: startWithin}
 	if err := os.WriteFile(h.file(), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func (h *home) start(t *testing.T) *life {
 		_ = l.command.Process.Kill() // gone already, or the test has failed
 		<-l.ended
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), startWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), h.patience)
 	defer cancel()
 	select {
 	case at := <-serving:

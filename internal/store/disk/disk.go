@@ -22,7 +22,7 @@
 // With a limit, what was used least recently makes room for what arrives. The
 // store knows each blob in memory, some 70 bytes for each, and in its log, which
 // claims at any moment all that is there, or more: the record of a blob is written
-// before its rename and the one of its removal after it. So a start reads the log
+// before its rename and the one of its removal some time after it. So a start reads the log
 // and no directory. What an operator or a power cut does to it is found by the
 // check, which compares the names in the directories with it. Uses are written to
 // the log in batches: a crash forgets less than a minute of them.
@@ -32,8 +32,9 @@
 // Lock order: ingest.mu, held while a file is opened, renamed or removed by its
 // name, before Store.fanMu, held while a directory is made. ingest.arrived, held
 // while a journal is written, before Store.versionMu, held while the version is.
-// Store.names, held while a blob is renamed or removed and while the log is written,
-// after ingest.mu and before ingest.arrived and quota.mu.
+// Store.names, held while a blob is renamed or evicted and while the log is written,
+// after ingest.mu and before ingest.arrived and quota.mu. Store.deleting, held while a
+// blob is deleted or renamed, after ingest.mu and before Store.names; one at a time.
 // ingest.growing, held while room is made for one ingest, before quota.making, held
 // while a file is evicted, before quota.mu and Store.mu, which are leaves; no file
 // system call happens under them.
@@ -78,6 +79,10 @@ type Store struct {
 	// names is held while a blob gets or loses its final name and the quota is
 	// told, so that what is counted is what is there.
 	names sync.Mutex
+	// deleting are by the first byte of digests: a blob that is being deleted does not
+	// get its name again before the quota is told. What is deleted is many files, and
+	// nobody else waits for each.
+	deleting [256]sync.Mutex
 
 	isNew bool
 	quota *quota
@@ -200,12 +205,15 @@ func (s *Store) Open(_ context.Context, digest oci.Digest) (store.Blob, error) {
 
 // Delete implements [store.Store].
 func (s *Store) Delete(_ context.Context, digest oci.Digest) error {
-	s.names.Lock()
-	defer s.names.Unlock()
+	deleting := &s.deleting[raw(digest)[0]]
+	deleting.Lock()
+	defer deleting.Unlock()
 	err := s.fs.remove(s.blobPath(digest))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s: %w", digest, classify(err))
 	}
+	s.names.Lock()
+	defer s.names.Unlock()
 	s.forget(item{digest, false})
 	return nil
 }

@@ -40,7 +40,8 @@ func (s *Store) evict(i item) error {
 // names.
 func (s *Store) forget(i item) {
 	if !i.partial && s.quota.knows(i) {
-		_ = s.blobs.append(appendFrame(nil, recDelete, raw(i.digest))) // it claims more than is there
+		s.blobs.appendLate(appendFrame(nil, recDelete, raw(i.digest)))
+		s.quota.late.Store(int64(len(s.blobs.late)))
 	}
 	s.quota.removed(i)
 }

@@ -298,6 +298,9 @@ func (in *ingest) over() bool { return in.f == nil }
 // claims less than is there, and the quota behind.
 func (in *ingest) take(from, to string) error {
 	s := in.store
+	deleting := &s.deleting[raw(in.digest)[0]]
+	deleting.Lock()
+	defer deleting.Unlock()
 	s.names.Lock()
 	defer s.names.Unlock()
 	size := in.size()

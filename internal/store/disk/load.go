@@ -150,6 +150,7 @@ func (s *Store) rewrite() error {
 	}
 	_ = l.close() // it has no name any more
 	s.blobs.f, s.blobs.size, s.blobs.synced, s.blobs.named = next.f, next.size, next.synced, next.named
+	s.blobs.late = nil // what they say is not in the table any more
 	return s.fs.syncDir(s.dir)
 }
 

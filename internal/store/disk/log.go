@@ -50,7 +50,12 @@ type blobLog struct {
 	size   int64
 	synced int64
 	named  map[uint16]bool // owners that it knows
+	late   []byte          // records of removals that are written with the next append
 }
+
+// lateMax is how many bytes of records of removals may wait: some 50 of them, which a
+// kill forgets, so that the log claims as much more than is there.
+const lateMax = 2 << 10
 
 func appendFrame(b []byte, op byte, payload ...[]byte) []byte {
 	start, n := len(b), 0
@@ -85,25 +90,43 @@ func (l *blobLog) ownerRecord(id uint16, name string) []byte {
 	return appendFrame(nil, recOwner, binary.BigEndian.AppendUint16(nil, id), []byte(name[:min(len(name), recMax-2)]))
 }
 
-// append writes records behind the last good one.
+// append writes records behind the last good one, and those that are late before them.
 func (l *blobLog) append(b []byte) error {
 	if l.f == nil {
 		return errNoLog
+	}
+	if len(l.late) > 0 {
+		b = append(l.late, b...)
 	}
 	n, err := l.fs.write(l.f, b, l.size)
 	if err != nil || n < len(b) {
 		return errors.Join(err, io.ErrShortWrite) // what is there of it is written over
 	}
 	l.size += int64(n)
+	l.late = l.late[:0]
 	return nil
+}
+
+// appendLate writes the record of a removal, now or with others: a system call for each
+// would be half of what it costs to remove many. What cannot be written is forgotten.
+func (l *blobLog) appendLate(b []byte) {
+	l.late = append(l.late, b...)
+	if len(l.late) >= lateMax && l.append(nil) != nil {
+		l.late = l.late[:0] // it claims more than is there
+	}
 }
 
 var errNoLog = errors.New("there is no log of blobs")
 
 // sync makes what was appended outlive a power cut.
 func (l *blobLog) sync() error {
-	if l.f == nil || l.size == l.synced {
+	if l.f == nil || l.size == l.synced && len(l.late) == 0 {
 		return nil
+	}
+	if len(l.late) > 0 {
+		if err := l.append(nil); err != nil {
+			return err
+		}
 	}
 	if err := l.fs.sync(l.f); err != nil {
 		return err

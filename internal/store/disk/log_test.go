@@ -171,6 +171,46 @@ func TestUsesSurviveACrashToWithinAMinute(t *testing.T) {
 	}
 }
 
+// Removals are written some at a time, and before what comes behind them.
+func TestRemovalsAreWrittenSomeAtATime(t *testing.T) {
+	for _, crashes := range []bool{false, true} {
+		dir := t.TempDir()
+		must(t, newStore(t, dir).Close())
+		must(t, os.Remove(filepath.Join(dir, logName)))
+		all := plant(t, dir, 300, "x")
+		writes := 0
+		m := osMedium()
+		write := m.write
+		m.write = func(f *os.File, b []byte, at int64) (int, error) { writes++; return write(f, b, at) }
+		s, err := open(Options{Dir: dir, Limits: Limits{MaxSize: Bytes(1 << 30)}}, m)
+		must(t, err)
+		writes = 0
+		for _, d := range all {
+			must(t, s.Delete(t.Context(), d))
+		}
+		if most := 300 * (recFrame + 32) / lateMax; writes == 0 || writes > most {
+			t.Errorf("%d writes for 300 removals, at most %d", writes, most)
+		}
+		again := put(t, s, 10, 1) // its record comes behind those before it
+		must(t, s.Delete(t.Context(), again))
+		put(t, s, 10, 1)
+		if crashes {
+			crash(t, s)
+		} else {
+			must(t, s.Close())
+		}
+		s = openLimited(t, dir, 1<<30)
+		if claimed := s.Usage().Blobs; claimed != 1 {
+			t.Errorf("crash %v: %d blobs are claimed", crashes, claimed)
+		}
+		must(t, s.check(t.Context()))
+		if there := s.Usage().Blobs; there != 1 || !has(t, s, again) {
+			t.Errorf("crash %v: %d blobs after the check", crashes, there)
+		}
+		must(t, s.Close())
+	}
+}
+
 func TestOwnersSurviveACompaction(t *testing.T) {
 	dir := t.TempDir()
 	s := openWith(t, dir, Limits{})

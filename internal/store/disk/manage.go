@@ -206,7 +206,8 @@ func (s *Store) Evicted() (blobs, bytes int64) {
 // Usage implements [store.Meter].
 func (s *Store) Usage() store.Usage {
 	q := s.quota
-	index, free := q.index(), q.free()
+	index, _ := q.index()
+	free := q.free()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	unwritten := q.unwritten.Load()

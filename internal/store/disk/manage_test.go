@@ -77,7 +77,7 @@ func TestRoomIsMadeInTheBackgroundAboveTheSoftLimit(t *testing.T) {
 	s := openWith(t, t.TempDir(), Limits{MaxSize: Bytes(limit)})
 	var all []oci.Digest
 	for i := range uint64(9) {
-		all = append(all, put(t, s, 11_000, i))
+		all = append(all, put(t, s, 10_900, i))
 	}
 	if u := s.Usage(); u.Total() <= u.Soft || u.Soft != 95_000 {
 		t.Fatalf("got %+v", u)

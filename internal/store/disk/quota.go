@@ -33,6 +33,8 @@ type quota struct {
 	// unwritten are the reserved bytes that have not been written.
 	unwritten atomic.Int64
 
+	late atomic.Int64 // bytes that the log will be longer by, at least since the last removal
+
 	evicted, evictedBytes atomic.Int64 // since the start
 
 	mu       sync.Mutex
@@ -216,23 +218,33 @@ func (q *quota) drop(i item) {
 func (q *quota) sum() int64 { return q.t.complete + q.t.partial + q.reserved }
 
 // ahead is how much the log may grow before anybody asks for room again: by a
-// record of each ingest and its owner, and by those of uses. The caller holds mu.
+// record of each ingest and its owner, by those of uses and of removals, and by its
+// copy while it is compacted. The caller holds mu.
 func (q *quota) ahead() int64 {
-	return q.writing*(addSize+perIngest) + int64(len(q.t.touched))*(recFrame+8+32)
+	return q.writing*(addSize+perIngest) + int64(len(q.t.touched))*(recFrame+8+32) + int64(q.t.blobs)*addSize + q.late.Load()
 }
 
 // perIngest is for names of owners and for records of 64 bytes.
 const perIngest = 100
 
-// index returns the bytes of the files that count besides blobs.
-func (q *quota) index() int64 {
-	var n int64
+// maxStep is by how many bytes at most an index grows at once: it doubles until then,
+// as databases do that map their file.
+const maxStep = 16 << 20
+
+// index returns the bytes of the files that count besides blobs, and by how many they
+// may grow before anybody asks for room again; the log's own growth is ahead.
+func (q *quota) index() (n, step int64) {
 	for _, name := range q.counted {
-		if fi, err := os.Stat(filepath.Join(q.dir, name)); err == nil {
-			n += fi.Size()
+		fi, err := os.Stat(filepath.Join(q.dir, name))
+		if err != nil {
+			continue
+		}
+		n += fi.Size()
+		if name != logName {
+			step += min(fi.Size(), maxStep)
 		}
 	}
-	return n
+	return n, step
 }
 
 // A lack is how many bytes there are too few: below the limit, and on the file
@@ -248,13 +260,13 @@ func (l lack) bytes() int64 { return max(l.limit, l.free) }
 // lacks returns what there is too little of for n bytes more, and reserves them
 // when there is enough.
 func (q *quota) lacks(n int64) lack {
-	var index int64
+	var index, step int64
 	free := int64(math.MaxInt64)
 	q.mu.Lock()
 	limited, watched := q.max > 0, q.minFree > 0
 	q.mu.Unlock()
 	if limited {
-		index = q.index()
+		index, step = q.index()
 	}
 	if watched {
 		if f := q.free(); f >= 0 {
@@ -265,7 +277,7 @@ func (q *quota) lacks(n int64) lack {
 	defer q.mu.Unlock()
 	var l lack
 	if q.max > 0 {
-		l.limit = max(0, n-(q.max-q.sum()-index-q.ahead()))
+		l.limit = max(0, n-(q.max-q.sum()-index-step-q.ahead()))
 	}
 	if q.minFree > 0 && free != math.MaxInt64 {
 		l.free = max(0, n-(free-q.minFree))

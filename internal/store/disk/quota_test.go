@@ -234,6 +234,67 @@ func TestLimitHoldsUnderPressure(t *testing.T) {
 	}
 }
 
+// An index grows by steps, and nobody asks for room before: so much is left free for
+// it, and for the copy of the log.
+func TestTheLimitLeavesRoomForAnIndexToGrow(t *testing.T) {
+	const index = 10_000
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "index.db"), make([]byte, index), 0o600))
+	s, err := New(Options{Dir: dir, Limits: Limits{MaxSize: Bytes(limit), SoftSize: Bytes(limit)}, Counted: []string{"index.db"}})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	for seed := range uint64(40) {
+		put(t, s, 5000, seed)
+	}
+	if blobs, _ := s.Evicted(); blobs == 0 {
+		t.Fatal("nothing was evicted")
+	}
+	log, err := os.Stat(filepath.Join(dir, logName))
+	must(t, err)
+	live := int64(s.Usage().Blobs) * addSize
+	if most := onDisk(t, s) + 2*index + log.Size() + live; most > limit {
+		t.Errorf("with an index of twice the size and a second log there are %d bytes of %d", most, limit)
+	}
+	if used := onDisk(t, s); used < limit-2*index-5000-2*log.Size()-live {
+		t.Errorf("%d bytes are used", used)
+	}
+}
+
+// Deleting and committing the same blobs at once leaves the count, the log and the disk
+// of one mind.
+func TestWhatIsDeletedWhileItComesIsCountedAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	s := openLimited(t, dir, 1<<20)
+	var workers sync.WaitGroup
+	for w := range uint64(6) {
+		workers.Go(func() {
+			for n := range uint64(60) {
+				b, d := blobOf(100+int(n%3), n%3)
+				var err error
+				if w%2 == 0 {
+					err = store.Put(t.Context(), s, d, b)
+				} else {
+					err = s.Delete(t.Context(), d)
+				}
+				if err != nil && !errors.Is(err, store.ErrBusy) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	there := onDisk(t, s)
+	if used := counted(s); used != there {
+		t.Errorf("%d bytes are counted and %d are there", used, there)
+	}
+	must(t, s.Close())
+	s = openLimited(t, dir, 1<<20)
+	if used := counted(s); used != there {
+		t.Errorf("the log claims %d bytes and %d are there", used, there)
+	}
+	must(t, s.Close())
+}
+
 // A size that an upstream made up must not wrap the count around.
 func TestSizeThatNothingHasDoesNotFit(t *testing.T) {
 	s := openLimited(t, t.TempDir(), limit)

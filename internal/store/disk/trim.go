@@ -62,7 +62,8 @@ func (q *quota) stays(i item) {
 func (q *quota) trim(done func() bool) error {
 	g := gains{}
 	for !done() {
-		index, free := q.index(), q.free()
+		index, _ := q.index()
+		free := q.free()
 		q.making.Lock()
 		q.mu.Lock()
 		choose := q.surplus(&g, index, free)
