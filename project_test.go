@@ -41,6 +41,7 @@ var arrows = map[string][]string{
 	"internal/fill":                {"internal/store"},
 	"internal/cache":               {"internal/fill", "internal/refs", "internal/store"},
 	"internal/prefetch":            {},
+	"internal/history":             {},
 	"internal/inventory":           {"internal/refs", "internal/store"},
 	"internal/access":              {"internal/access/htpasswd", "internal/follow"},
 	"internal/access/htpasswd":     {},
@@ -52,9 +53,9 @@ var arrows = map[string][]string{
 	"internal/edge":                {},
 	"internal/web":                 {},
 	"internal/welcome":             {"internal/mirror", "internal/web"},
-	"internal/admin":               {"internal/cache", "internal/access", "internal/inventory", "internal/prefetch", "internal/store"},
+	"internal/admin":               {"internal/cache", "internal/access", "internal/history", "internal/inventory", "internal/prefetch", "internal/store"},
 	"internal/admin/dashboard": {
-		"internal/access", "internal/admin", "internal/inventory", "internal/prefetch", "internal/store", "internal/web",
+		"internal/access", "internal/admin", "internal/history", "internal/inventory", "internal/prefetch", "internal/store", "internal/web",
 	},
 	"internal/cluster":      {"internal/refs"},
 	"internal/transfer":     {},
@@ -65,7 +66,7 @@ var arrows = map[string][]string{
 	"internal/demo":         {"internal/registrytest"},
 	"internal/app": {
 		"internal/access", "internal/access/issuer", "internal/access/rate", "internal/admin", "internal/admin/dashboard", "internal/audit", "internal/cache", "internal/cluster", "internal/config", "internal/edge",
-		"internal/fill", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/server", "internal/store",
+		"internal/fill", "internal/history", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/server", "internal/store",
 		"internal/store/disk", "internal/store/s3", "internal/store/scrub", "internal/upstream", "internal/upstream/credential",
 		"internal/tracing", "internal/webhook", "internal/welcome",
 	},

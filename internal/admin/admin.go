@@ -8,6 +8,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"sampan/internal/history"
 	"sampan/internal/oci"
 )
 
@@ -44,6 +46,9 @@ type Options struct {
 	// RunTask begins a task at once, and tells the audit log; [ErrNoTask], [ErrTaskBusy].
 	// Nil means that this cannot be asked for.
 	RunTask func(r *http.Request, name string) error
+	// History tells what happened from one time to another, a step each; nil tells
+	// nothing. [history.ErrSpan] is a mistake of who asks.
+	History func(ctx context.Context, from, to time.Time, step time.Duration) ([]history.Point, error)
 	// Dashboard serves people in a browser, everything that is nothing else; nil for none.
 	// It asks for the token itself.
 	Dashboard http.Handler
@@ -106,6 +111,7 @@ func New(o Options) (*Admin, error) {
 		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}
 	registerTasks(a.mux, o)
+	registerHistory(a.mux, o)
 	if o.Content != nil {
 		o.Content.register(a.mux)
 	}

@@ -28,6 +28,7 @@ import (
 	"sampan/internal/config"
 	"sampan/internal/edge"
 	"sampan/internal/fill"
+	"sampan/internal/history"
 	"sampan/internal/inventory"
 	"sampan/internal/prefetch"
 	"sampan/internal/refs/bolt"
@@ -78,6 +79,7 @@ type App struct {
 	inventory *inventory.Inventory
 	prefetch  *prefetch.Prefetcher
 	schedule  *schedule.Scheduler
+	history   *history.History
 
 	serving   current
 	reloading sync.Mutex // held by the reload that is running
@@ -187,6 +189,9 @@ func (a *App) open() (err error) {
 	if err := a.keepHouse(); err != nil {
 		return err
 	}
+	if err := a.openHistory(); err != nil {
+		return err
+	}
 	if err := a.openAdmin(c); err != nil {
 		return err
 	}
@@ -261,6 +266,7 @@ func (a *App) Run(ctx context.Context) error {
 	watching.Go(func() { a.store.Run(ctx) })
 	watching.Go(func() { a.scrub.Run(ctx) })
 	watching.Go(func() { a.schedule.Run(ctx) })
+	watching.Go(func() { a.history.Run(ctx) })
 	err := a.edge.Serve(ctx, time.Duration(a.o.Config.Shutdown.Grace), a.listeners...)
 	cancel()
 	watching.Wait()
@@ -269,6 +275,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.cache.Close()
 	a.fills.Close()
 	a.fills = nil
+	a.history.Take(context.WithoutCancel(ctx)) // the last, which the index keeps when it is closed
 	stopAdmin()
 	err = errors.Join(err, <-adminEnded)
 	a.adminListener = nil

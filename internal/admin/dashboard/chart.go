@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"sampan/internal/history"
 )
 
 // The drawing of a chart, in the units of its picture.
@@ -48,23 +50,23 @@ type row struct {
 // maxRows bounds the table of a chart: steps are put together.
 const maxRows = 32
 
-func charts(points []Point, from, to time.Time, s span, limit int64) []*chart {
-	share := func(p Point) float64 {
+func charts(points []history.Point, from, to time.Time, s span, limit int64) []*chart {
+	share := func(p history.Point) float64 {
 		if p.Served <= 0 {
 			return math.NaN() // nobody asked for anything
 		}
 		return min(1, float64(p.Cached)/float64(p.Served))
 	}
-	disk := func(p Point) float64 {
+	disk := func(p history.Point) float64 {
 		if p.Disk <= 0 {
 			return math.NaN()
 		}
 		return float64(p.Disk)
 	}
 	list := []*chart{
-		draw("chart.bytes", "bytes", points, from, to, 0, func(p Point) float64 { return float64(p.Served) }, func(p Point) float64 { return float64(p.Fetched) }),
+		draw("chart.bytes", "bytes", points, from, to, 0, func(p history.Point) float64 { return float64(p.Served) }, func(p history.Point) float64 { return float64(p.Fetched) }),
 		draw("chart.ratio", "share", points, from, to, 1, share),
-		draw("chart.requests", "count", points, from, to, 0, func(p Point) float64 { return float64(p.Requests) }, func(p Point) float64 { return float64(p.Errors + p.Denials) }),
+		draw("chart.requests", "count", points, from, to, 0, func(p history.Point) float64 { return float64(p.Requests) }, func(p history.Point) float64 { return float64(p.Errors + p.Denials) }),
 		draw("chart.disk", "bytes", points, from, to, float64(limit), disk),
 	}
 	return list
@@ -72,7 +74,7 @@ func charts(points []Point, from, to time.Time, s span, limit int64) []*chart {
 
 // draw makes a chart of what each of values is of each point. Where it is not a number,
 // the line is interrupted. The axis reaches at least to the top.
-func draw(key, unit string, points []Point, from, to time.Time, top float64, values ...func(Point) float64) *chart {
+func draw(key, unit string, points []history.Point, from, to time.Time, top float64, values ...func(history.Point) float64) *chart {
 	c := &chart{Key: key, Unit: unit, Peak: 0}
 	for _, p := range points {
 		for _, f := range values {
@@ -122,7 +124,7 @@ func draw(key, unit string, points []Point, from, to time.Time, top float64, val
 
 // rows are at most maxRows of the points, the newest first. Of a stretch that has
 // several, it is the last one: a row is an example and no sum.
-func rows(points []Point, values []func(Point) float64) (list []row) {
+func rows(points []history.Point, values []func(history.Point) float64) (list []row) {
 	every := max(1, (len(points)+maxRows-1)/maxRows)
 	for i := len(points) - 1; i >= 0; i -= every {
 		one := row{Time: points[i].Time}

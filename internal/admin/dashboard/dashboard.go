@@ -22,23 +22,12 @@ import (
 	"time"
 
 	"sampan/internal/admin"
+	"sampan/internal/history"
 	"sampan/internal/web"
 )
 
 //go:embed all:templates assets
 var embedded embed.FS //nolint:gochecknoglobals // the only way to embed files
-
-// A Point is what happened in one step of time.
-type Point struct {
-	Time time.Time // when the step begins
-	// Requests are those of clients, Errors and Denials those among them that ended so.
-	Requests, Errors, Denials int64
-	// Served are the bytes that clients got, Cached those of them that were here, and
-	// Fetched the bytes that came from upstreams.
-	Served, Cached, Fetched int64
-	// Disk is how many bytes were used at its end; 0 when that is not known.
-	Disk int64
-}
 
 // Options of a [Dashboard]. Content, Fills, Upstreams and Log are needed; what else is
 // nil is not shown.
@@ -51,7 +40,7 @@ type Options struct {
 	// RunTask begins a task, as [admin.Options] has it.
 	RunTask func(r *http.Request, name string) error
 	// History lists what happened from one time to another, a step each.
-	History func(ctx context.Context, from, to time.Time, step time.Duration) ([]Point, error)
+	History func(ctx context.Context, from, to time.Time, step time.Duration) ([]history.Point, error)
 	// Config is the configuration in force as YAML, without secrets.
 	Config func() string
 	// Token is what has to be given to log in; empty lets everybody read, and who comes

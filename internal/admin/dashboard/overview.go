@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sampan/internal/admin"
+	"sampan/internal/history"
 	"sampan/internal/store"
 )
 
@@ -31,12 +32,12 @@ type overviewData struct {
 	Fills   []fill
 	Spans   []span
 	Span    span
-	Charts  []*chart // none without a history
-	Total   Point    // of the span
-	Ratio   float64  // of bytes that were here among those sent
-	Saved   int64    // bytes that did not come from upstreams
-	Trouble int      // endpoints that are not asked
-	Broken  bool     // the history could not be read
+	Charts  []*chart         // none without a history
+	Total   history.Counters // of the span, Disk left out
+	Ratio   float64          // of bytes that were here among those sent
+	Saved   int64            // bytes that did not come from upstreams
+	Trouble int              // endpoints that are not asked
+	Broken  bool             // the history could not be read
 }
 
 // An owner is an upstream's share of the disk.
