@@ -41,7 +41,6 @@ var arrows = map[string][]string{
 	"internal/fill":                {"internal/store"},
 	"internal/cache":               {"internal/fill", "internal/refs", "internal/store"},
 	"internal/prefetch":            {},
-	"internal/history":             {},
 	"internal/inventory":           {"internal/refs", "internal/store"},
 	"internal/access":              {"internal/access/htpasswd", "internal/follow"},
 	"internal/access/htpasswd":     {},
@@ -53,6 +52,7 @@ var arrows = map[string][]string{
 	"internal/edge":                {},
 	"internal/web":                 {},
 	"internal/welcome":             {"internal/mirror", "internal/web"},
+	"internal/history":             {},
 	"internal/admin":               {"internal/cache", "internal/access", "internal/history", "internal/inventory", "internal/prefetch", "internal/store"},
 	"internal/admin/dashboard": {
 		"internal/access", "internal/admin", "internal/history", "internal/inventory", "internal/prefetch", "internal/store", "internal/web",

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -62,8 +59,9 @@ func serve(cmd *cobra.Command, flags config.Flags) error {
 	if c.File != "" {
 		flags.Config = c.File // the same one again, and no other when it is gone
 	}
-	log, access := newLoggers(c.Log, cmd.ErrOrStderr(), cmd.OutOrStdout())
-	a, err := app.New(app.Options{Config: c, Load: load, Log: log, Access: access, Stderr: cmd.ErrOrStderr(), Version: version()})
+	logs := app.NewLogs(c.Log, cmd.ErrOrStderr(), cmd.OutOrStdout())
+	log := logs.Process()
+	a, err := app.New(app.Options{Config: c, Load: load, Log: log, Access: logs.Access(), SetLog: logs.Set, Stderr: cmd.ErrOrStderr(), Version: version()})
 	if err != nil {
 		return explain(err, c.Data.Dir)
 	}
@@ -115,17 +113,4 @@ func explain(err error, dir string) error {
 			"启动时数据目录必须可写：请释放空间、修正权限，或用 --data 指定其他目录。"))
 	}
 	return err
-}
-
-// newLoggers makes the process log and the access log; the latter is nil when it
-// is off.
-func newLoggers(c config.Log, errs, out io.Writer) (log, access *slog.Logger) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo // Load has refused anything else
-	}
-	if c.Access {
-		access = slog.New(app.AccessHandler(cmp.Or(c.AccessFormat, c.Format), out))
-	}
-	return slog.New(app.LogHandler(c.Format, errs, level)), access
 }

@@ -8,7 +8,6 @@
 package admin
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -21,7 +20,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"sampan/internal/history"
 	"sampan/internal/oci"
 )
 
@@ -46,9 +44,8 @@ type Options struct {
 	// RunTask begins a task at once, and tells the audit log; [ErrNoTask], [ErrTaskBusy].
 	// Nil means that this cannot be asked for.
 	RunTask func(r *http.Request, name string) error
-	// History tells what happened from one time to another, a step each; nil tells
-	// nothing. [history.ErrSpan] is a mistake of who asks.
-	History func(ctx context.Context, from, to time.Time, step time.Duration) ([]history.Point, error)
+	// History lists what happened; nil tells nothing of it.
+	History Teller
 	// Dashboard serves people in a browser, everything that is nothing else; nil for none.
 	// It asks for the token itself.
 	Dashboard http.Handler
@@ -110,8 +107,10 @@ func New(o Options) (*Admin, error) {
 	if o.Explainer != nil {
 		a.mux.HandleFunc("GET /api/v1/explain", o.Explainer.serveExplain)
 	}
+	if o.History != nil {
+		a.mux.HandleFunc("GET /api/v1/history", serveHistory(o.History))
+	}
 	registerTasks(a.mux, o)
-	registerHistory(a.mux, o)
 	if o.Content != nil {
 		o.Content.register(a.mux)
 	}

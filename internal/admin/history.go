@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,47 +10,54 @@ import (
 	"sampan/internal/history"
 )
 
-// registerHistory adds GET /api/v1/history?from=TIME&to=TIME&step=DURATION. Times are as
-// in RFC 3339; without them it is the last day, in steps of five minutes.
-func registerHistory(mux *http.ServeMux, o Options) {
-	if o.History == nil {
-		return
-	}
-	mux.HandleFunc("GET /api/v1/history", func(w http.ResponseWriter, r *http.Request) {
+// usualSpan and usualStep are what is told of the history unless a request says more.
+const (
+	usualSpan = 24 * time.Hour
+	usualStep = time.Hour
+)
+
+// A Teller lists what happened from one time to another, as [history.History] does.
+type Teller func(ctx context.Context, from, to time.Time, step time.Duration) ([]history.Point, error)
+
+// serveHistory answers with the points from the parameter from to the parameter to, which
+// are times of RFC 3339, in steps of the parameter step, a duration.
+func serveHistory(tell Teller) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		reply(w, r, func(r *http.Request) (any, error) {
-			from, to, step, err := spanOf(r, time.Now())
+			q := r.URL.Query()
+			to, err := timeOf(q.Get("to"), time.Now())
 			if err != nil {
 				return nil, err
 			}
-			list, err := o.History(r.Context(), from, to, step)
-			if errors.Is(err, history.ErrSpan) {
+			from, err := timeOf(q.Get("from"), to.Add(-usualSpan))
+			if err != nil {
+				return nil, err
+			}
+			step := usualStep
+			if s := q.Get("step"); s != "" {
+				if step, err = time.ParseDuration(s); err != nil || step <= 0 {
+					return nil, fmt.Errorf("%w: step is a duration such as 1h", errMistake)
+				}
+			}
+			points, err := tell(r.Context(), from, to, step)
+			if errors.Is(err, history.ErrRange) {
 				err = fmt.Errorf("%w: %w", errMistake, err)
 			}
-			return map[string]any{"points": list}, err
+			if err != nil {
+				return nil, err
+			}
+			return map[string]any{"points": points}, nil
 		})
-	})
+	}
 }
 
-// spanOf reads from, to and step.
-func spanOf(r *http.Request, now time.Time) (from, to time.Time, step time.Duration, err error) {
-	const day = 24 * time.Hour
-	q := r.URL.Query()
-	to, step = now, history.Step
-	if s := q.Get("to"); s != "" {
-		if to, err = time.Parse(time.RFC3339, s); err != nil {
-			return from, to, step, fmt.Errorf("%w: to is a time such as 2026-01-31T12:00:00Z", errMistake)
-		}
+func timeOf(s string, usual time.Time) (time.Time, error) {
+	if s == "" {
+		return usual, nil
 	}
-	from = to.Add(-day)
-	if s := q.Get("from"); s != "" {
-		if from, err = time.Parse(time.RFC3339, s); err != nil {
-			return from, to, step, fmt.Errorf("%w: from is a time such as 2026-01-31T12:00:00Z", errMistake)
-		}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, fmt.Errorf("%w: a time is written as 2026-01-02T15:04:05Z", errMistake)
 	}
-	if s := q.Get("step"); s != "" {
-		if step, err = time.ParseDuration(s); err != nil || step <= 0 || step > 100*day {
-			return from, to, step, fmt.Errorf("%w: step is a duration such as 15m", errMistake)
-		}
-	}
-	return from, to, step, nil
+	return t, nil
 }

@@ -20,13 +20,13 @@ func (a *App) openAdmin(c *config.Config) (err error) {
 		Content:   a.content(explainer),
 		Tasks:     a.taskList,
 		RunTask:   a.runTask,
-		History:   a.history.Points,
 		Token:     c.Admin.Token.Reveal(),
 		Reload:    func() error { return a.reload("admin") },
+		History:   a.history.Points,
 	}
 	o.Dashboard, err = dashboard.New(dashboard.Options{
-		Content: o.Content, Fills: o.Fills, Upstreams: o.Upstreams, Recent: o.Recent, Tasks: o.Tasks, RunTask: o.RunTask, History: o.History,
-		Config: a.shownConfig, Token: o.Token, Log: a.o.Log,
+		Content: o.Content, Fills: o.Fills, Upstreams: o.Upstreams, Recent: o.Recent, Tasks: o.Tasks, RunTask: o.RunTask,
+		History: o.History, Config: a.shownConfig, Token: o.Token, Log: a.o.Log,
 	})
 	if err != nil {
 		return err

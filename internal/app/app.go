@@ -50,6 +50,8 @@ type Options struct {
 	// Load loads the configuration again; nil means that it cannot be, so that
 	// nothing changes while the process runs.
 	Load func() (*config.Config, error)
+	// SetLog has Log and Access take another form; nil means that they cannot.
+	SetLog func(config.Log)
 	// Stderr is where the audit log goes that is to go there; nil means nowhere.
 	Stderr io.Writer
 	// Version is told to upstreams and metrics; empty means "devel".
@@ -77,9 +79,9 @@ type App struct {
 	tracing *tracing.Provider // nil without
 
 	inventory *inventory.Inventory
+	history   *history.History
 	prefetch  *prefetch.Prefetcher
 	schedule  *schedule.Scheduler
-	history   *history.History
 
 	serving   current
 	reloading sync.Mutex // held by the reload that is running
@@ -176,16 +178,12 @@ func (a *App) open() (err error) {
 		Tracer:     tracer,
 		Registerer: a.metrics,
 		Registries: s.names.Registries(),
-
-		Trusted:              c.TrustedProxies,
-		Connections:          c.Limits.Connections,
-		ConnectionsPerClient: c.Limits.ConnectionsPerClient,
-		MinRate:              int64(c.Limits.MinRate),
-		HSTS:                 hsts(c),
+		HSTS:       hsts(c),
 	})
 	if err != nil {
 		return err
 	}
+	a.edge.Bound(bounds(c))
 	if err := a.keepHouse(); err != nil {
 		return err
 	}
@@ -264,9 +262,9 @@ func (a *App) Run(ctx context.Context) error {
 	watching.Go(func() { a.sweeping(ctx) })
 	watching.Go(func() { a.repinning(ctx) })
 	watching.Go(func() { a.store.Run(ctx) })
+	watching.Go(func() { a.history.Run(ctx) })
 	watching.Go(func() { a.scrub.Run(ctx) })
 	watching.Go(func() { a.schedule.Run(ctx) })
-	watching.Go(func() { a.history.Run(ctx) })
 	err := a.edge.Serve(ctx, time.Duration(a.o.Config.Shutdown.Grace), a.listeners...)
 	cancel()
 	watching.Wait()
@@ -275,7 +273,6 @@ func (a *App) Run(ctx context.Context) error {
 	a.cache.Close()
 	a.fills.Close()
 	a.fills = nil
-	a.history.Take(context.WithoutCancel(ctx)) // the last, which the index keeps when it is closed
 	stopAdmin()
 	err = errors.Join(err, <-adminEnded)
 	a.adminListener = nil

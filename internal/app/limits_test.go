@@ -1,12 +1,15 @@
 package app_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"testing"
 
+	"sampan/internal/oci"
 	"sampan/internal/registrytest"
 )
 
@@ -47,6 +50,50 @@ func TestColdContentIsLimitedApartFromWarm(t *testing.T) {
 	for i, want := range []int{200, 200, 200, 200, 200, 200, 200, 200, 429} {
 		if r := m.get(t, path(i%3)); r.status != want {
 			t.Errorf("pull %d: %d %s", i, r.status, r.body)
+		}
+	}
+}
+
+// A client that asks with HEAD first is told what one is told that does not, whoever
+// came before: each mirror here is asked by one of them alone.
+func TestHeadAndGetOfABlobAreRefusedAlikeThroughTheMirror(t *testing.T) {
+	for _, missing := range []registrytest.Missing{
+		registrytest.MissingSpec, registrytest.MissingUnauthorized, registrytest.MissingDenied, registrytest.MissingXML, registrytest.MissingEmpty,
+	} {
+		up := registrytest.StartTest(t, registrytest.Options{Behavior: registrytest.Behavior{
+			Missing: missing, Challenge: registrytest.Challenge{Scheme: registrytest.SchemeBearer},
+		}})
+		up.AddImage("team/app", "1", registrytest.ImageSpec{})
+		absent := oci.DigestOf([]byte("absent")).String()
+		for _, repository := range []string{"team/app", "no/such"} {
+			path := "/v2/up.test/" + repository + "/blobs/" + absent
+			var told []string
+			for _, order := range [][]string{{http.MethodGet, http.MethodHead}, {http.MethodHead, http.MethodGet}} {
+				m := startReloadable(t, fmt.Sprintf("upstreams: {up.test: {endpoints: [{url: %q}]}}\n", up.URL()))
+				for _, method := range order {
+					req, err := http.NewRequestWithContext(t.Context(), method, "http://"+m.app.Addr()+path, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					resp, err := m.client.Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					body, err := io.ReadAll(resp.Body)
+					if err = errors.Join(err, resp.Body.Close()); err != nil {
+						t.Fatal(err)
+					}
+					// A HEAD has no words: the length of what it leaves out stands for them.
+					told = append(told, fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Content-Length")))
+					if method == http.MethodGet {
+						told = append(told, string(body))
+					}
+				}
+			}
+			// GET, its words, HEAD; HEAD, GET, its words.
+			if told[0] != told[2] || told[0] != told[3] || told[0] != told[4] || told[1] != told[5] {
+				t.Errorf("form %v, %s: %q", missing, repository, told)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ func (a *App) listen() error {
 	if err != nil {
 		return err
 	}
-	l, err := listening(c)
+	l, err := a.listening(c)
 	if err != nil {
 		return err
 	}
@@ -107,9 +108,9 @@ func portOf(address string) int {
 }
 
 // listening takes the sockets of systemd where an address asks for them.
-func listening(c *config.Config) (l edge.Listening, err error) {
+func (a *App) listening(c *config.Config) (l edge.Listening, err error) {
 	if c.ProxyProtocol {
-		l.Trusted = c.TrustedProxies
+		l.Trusted = func() []netip.Prefix { return a.serving.p.Load().config.TrustedProxies }
 	}
 	for _, address := range c.Listen {
 		if strings.HasPrefix(address, "systemd") {

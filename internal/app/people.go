@@ -13,6 +13,7 @@ import (
 	"sampan/internal/access/issuer"
 	"sampan/internal/access/rate"
 	"sampan/internal/config"
+	"sampan/internal/edge"
 	"sampan/internal/oci"
 )
 
@@ -62,7 +63,7 @@ func (a *App) newDirectory(c *config.Config) (*access.Directory, []*issuer.Issue
 		return nil, nil, err
 	}
 	if len(list) > 0 {
-		o.Issuers = issuer.Of(list)
+		o.Issuers = issuer.Of(list, a.denials)
 	}
 	d, err := access.NewDirectory(o)
 	return d, list, err
@@ -105,6 +106,15 @@ func rules(c *config.Config) access.Rules {
 		})
 	}
 	return list
+}
+
+// bounds are those of all clients, and whose word counts about who they are.
+func bounds(c *config.Config) edge.Bounds {
+	return edge.Bounds{
+		Trusted:     c.TrustedProxies,
+		Connections: c.Limits.Connections, ConnectionsPerClient: c.Limits.ConnectionsPerClient,
+		MinRate: int64(c.Limits.MinRate),
+	}
 }
 
 // clientLimits are what each client may take.

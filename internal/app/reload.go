@@ -91,6 +91,10 @@ func (a *App) replace() ([]config.Change, error) {
 	if err := a.schedule.Set(context.Background(), tasks); err != nil {
 		a.o.Log.Error("tasks stay as they were", "err", err)
 	}
+	a.edge.Bound(bounds(c))
+	if a.o.SetLog != nil {
+		a.o.SetLog(c.Log)
+	}
 	a.edge.Know(s.names.Registries())
 	a.cache.Know(s.names.Registries())
 	a.retire(before.upstreams.replaced(s.upstreams))
@@ -103,7 +107,7 @@ func (a *App) replace() ([]config.Change, error) {
 func (a *App) tell(changes []config.Change) {
 	for _, ch := range changes {
 		attrs := []any{"field", ch.Field, "before", ch.Before, "after", ch.After}
-		if slices.ContainsFunc(fixed(), func(f string) bool {
+		if slices.ContainsFunc(a.fixed(), func(f string) bool {
 			return ch.Field == f || strings.HasPrefix(ch.Field, f+".") || strings.HasPrefix(ch.Field, f+"[")
 		}) {
 			a.o.Log.Warn("configuration changed, takes effect after a restart", attrs...)
@@ -114,8 +118,12 @@ func (a *App) tell(changes []config.Change) {
 }
 
 // fixed are the settings that a restart puts into force.
-func fixed() []string {
-	return []string{"listen", "tls", "limits.connections", "limits.connections_per_client", "limits.min_rate", "trusted_proxies", "proxy_protocol", "admin", "data", "fetch", "offline", "shutdown", "log", "tracing"}
+func (a *App) fixed() []string {
+	list := []string{"listen", "tls", "proxy_protocol", "admin", "data", "fetch", "offline", "shutdown", "log.audit", "tracing"}
+	if a.o.SetLog == nil {
+		list = append(list, "log")
+	}
+	return list
 }
 
 // readsFiles tells whether files stand behind a configuration that may have changed

@@ -114,3 +114,59 @@ func TestABlobThatNoManifestNamesIsAdmitted(t *testing.T) {
 		t.Errorf("a blob of unknown size costs %+v", a.costs)
 	}
 }
+
+// What the upstream refuses, or fails to send, is given back.
+func TestABlobThatDoesNotComeIsGivenBack(t *testing.T) {
+	f := newFixture(t)
+	f.up.push(t, "docker.io/team/app:1", []byte("a layer"))
+	f.pull(t, "docker.io/team/app", "1")
+	repo, layer := mustRepo(t, "docker.io/team/app"), oci.DigestOf([]byte("a layer"))
+	f.policy.MissingFor = time.Hour
+	f.up.set(oci.Errorf(oci.CodeDenied, "not for you"))
+	a := &account{}
+	if _, err := f.Blob(a.context(t.Context()), repo, layer); !errors.Is(err, oci.ErrDenied) {
+		t.Fatal(err)
+	}
+	size := int64(len("a layer"))
+	want := []oci.Cost{{Blob: true, Size: size, Digest: layer}, {Blob: true, Digest: layer, Late: true}}
+	if !slices.Equal(a.costs, want) {
+		t.Errorf("a blob that is refused costs %+v", a.costs)
+	}
+	f.up.total()
+	poor := &account{err: errors.New("too much")}
+	if _, err := f.Blob(poor.context(t.Context()), repo, layer); !errors.Is(err, oci.ErrDenied) || f.up.total() != 0 {
+		t.Errorf("what is known to be refused: %v, %+v", err, poor.costs)
+	}
+}
+
+// A registry whose word does not count has its blobs read past the store, which
+// costs its budget like any other fetch, whether the bytes are here or not.
+func TestABlobThatIsReadPastTheStoreIsAdmitted(t *testing.T) {
+	f := newPrivateFixture(t)
+	f.up.push(t, "corp.example/team/app:1", layerA)
+	f.up.push(t, "evil.example/x/app:1", layerA)
+	layer, evil := oci.DigestOf(layerA), mustRepo(t, "evil.example/x/app")
+	if err := f.index.SetPrivate(t.Context(), true, layer); err != nil {
+		t.Fatal(err)
+	}
+	for _, fact := range []string{"not here", "here, for others"} {
+		if fact != "not here" {
+			f.pull(t, "corp.example/team/app", "1", layerA)
+			f.fills.Close() // commits
+		}
+		f.up.total()
+		poor := &account{err: errors.New("too much")}
+		if b, err := f.Blob(poor.context(t.Context()), evil, layer); !errors.Is(err, poor.err) || f.up.total() != 0 {
+			t.Errorf("%s: %v, %v, and the upstream was asked", fact, b, err)
+		}
+		a := &account{}
+		b, err := f.Blob(a.context(t.Context()), evil, layer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = b.Close()
+		if n := len(a.costs); n != 2 || !a.costs[1].Late || a.costs[1].Size != int64(len(layerA)) {
+			t.Errorf("%s: it costs %+v", fact, a.costs)
+		}
+	}
+}

@@ -39,7 +39,10 @@ func (c *Cache) BlobFrom(ctx context.Context, repo oci.Repository, d oci.Digest,
 	}
 	if !ok {
 		if own, err := c.ownOnly(ctx, repo, d); own || err != nil {
-			return c.through(ctx, repo, d, errors.Join(err, b.Close()))
+			if err := errors.Join(err, b.Close()); err != nil {
+				return nil, err
+			}
+			return c.fetch(ctx, repo, d, link, false, from)
 		}
 		if link, err = c.confirm(ctx, repo, d); err != nil {
 			return nil, errors.Join(err, b.Close())
@@ -54,6 +57,9 @@ func (c *Cache) BlobFrom(ctx context.Context, repo oci.Repository, d oci.Digest,
 // when its own upstream has delivered it, from where the repository is known, or
 // confirms it. Where the upstream tells no size, that of the link is the size:
 // readers need not wait for the end, and there is one.
+//
+// It is admitted first, unless the upstream is known to refuse it and is not asked,
+// and what it comes to is told in the end.
 func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, link oci.Descriptor, linked bool, from int64) (oci.BlobReader, error) {
 	up, err := c.upstream(repo)
 	if err != nil {
@@ -63,9 +69,30 @@ func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, li
 	if linked && link.Size > 0 {
 		size = link.Size
 	}
-	if err := oci.Admit(ctx, oci.Cost{Blob: true, Size: size, Digest: d}); err != nil {
-		return nil, err
+	cost := oci.Cost{Blob: true, Size: size, Digest: d}
+	admitted := c.refused(ctx, question{repo, askBlob, d.String()}) == nil
+	if admitted {
+		if err := oci.Admit(ctx, cost); err != nil {
+			return nil, err
+		}
 	}
+	r, err := c.arrive(ctx, up, repo, d, size, from)
+	switch cost.Late = true; {
+	case err == nil && admitted && size >= 0:
+		return r, nil
+	case err == nil:
+		cost.Size = r.Descriptor().Size
+	case ctx.Err() != nil: // who leaves may have it come for others
+		return nil, err
+	default:
+		cost.Size = 0
+	}
+	_ = oci.Admit(ctx, cost) // it is late: nothing is refused
+	return r, err
+}
+
+// arrive is fetch for who is admitted. It returns when the size is known.
+func (c *Cache) arrive(ctx context.Context, up oci.Reader, repo oci.Repository, d oci.Digest, size, from int64) (oci.BlobReader, error) {
 	if own, err := c.ownOnly(ctx, repo, d); own || err != nil {
 		return c.through(ctx, repo, d, err)
 	}
@@ -86,19 +113,8 @@ func (c *Cache) fetch(ctx context.Context, repo oci.Repository, d oci.Digest, li
 	if err := c.earned(ctx, repo, r.Descriptor(), parts); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	if err := late(ctx, size, r.Descriptor()); err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
 	oci.TraceFrom(ctx).Note(oci.ResultFill)
 	return c.watched(ctx, repo, r), nil
-}
-
-// late has a blob counted whose size was not known when it was admitted.
-func late(ctx context.Context, size int64, desc oci.Descriptor) error {
-	if size >= 0 {
-		return nil
-	}
-	return oci.Admit(ctx, oci.Cost{Blob: true, Size: desc.Size, Digest: desc.Digest, Late: true})
 }
 
 // within is where a reader begins who counts from the end when from is negative;

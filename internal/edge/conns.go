@@ -12,17 +12,25 @@ import (
 
 // conns bounds the connections of all clients and of each. Zero bounds nothing.
 type conns struct {
-	most, each int
-	trusted    []netip.Prefix // proxies, which are many clients
-	refused    func()
+	refused func()
 
 	mu    sync.Mutex
+	most  int
+	each  int
+	proxy []netip.Prefix // which are many clients
 	open  map[net.Conn]netip.Prefix
 	count map[netip.Prefix]int
 }
 
-func newConns(o Options, refused func()) *conns {
-	return &conns{most: o.Connections, each: o.ConnectionsPerClient, trusted: o.Trusted, refused: refused, open: make(map[net.Conn]netip.Prefix), count: make(map[netip.Prefix]int)}
+func newConns(refused func()) *conns {
+	return &conns{refused: refused, open: make(map[net.Conn]netip.Prefix), count: make(map[netip.Prefix]int)}
+}
+
+// bound replaces the bounds. Connections that are open stay, and who they count for.
+func (c *conns) bound(b Bounds) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most, c.each, c.proxy = b.Connections, b.ConnectionsPerClient, b.Trusted
 }
 
 // state is for [http.Server.ConnState]. A connection too many is closed before a
@@ -43,18 +51,18 @@ func (c *conns) state(conn net.Conn, s http.ConnState) {
 // they speak the PROXY protocol or not, and who comes by a Unix socket are counted in
 // all only: the proxy bounds its clients.
 func (c *conns) add(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var client netip.Prefix
 	raw := conn
 	if t, ok := conn.(*tls.Conn); ok {
 		raw = t.NetConn()
 	}
 	if _, proxied := raw.(*proxyproto.Conn); !proxied {
-		if addr, ok := addrOf(conn.RemoteAddr()); ok && !contains(c.trusted, addr) {
+		if addr, ok := addrOf(conn.RemoteAddr()); ok && !contains(c.proxy, addr) {
 			client = network(addr)
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch {
 	case c.most > 0 && len(c.open) >= c.most:
 		return false

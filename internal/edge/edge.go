@@ -78,6 +78,7 @@ type Edge struct {
 	o       Options
 	metrics *metrics
 	conns   *conns
+	bounds  atomic.Pointer[Bounds]
 	known   atomic.Pointer[map[oci.Registry]bool]
 	hsts    string // the header; empty for none
 
@@ -99,7 +100,8 @@ func New(o Options) (*Edge, error) {
 		o.BodyTimeout = 15 * time.Second
 	}
 	e := &Edge{o: o, metrics: m}
-	e.conns = newConns(o, m.refused.Inc)
+	e.conns = newConns(m.refused.Inc)
+	e.Bound(Bounds{Trusted: o.Trusted, Connections: o.Connections, ConnectionsPerClient: o.ConnectionsPerClient, MinRate: o.MinRate})
 	if o.Registerer != nil {
 		err := o.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "sampan_edge_connections", Help: "Connections of clients that are open.",
@@ -113,6 +115,19 @@ func New(o Options) (*Edge, error) {
 	}
 	e.Know(o.Registries)
 	return e, nil
+}
+
+// Bounds are those of [Options] that may be replaced while an Edge serves.
+type Bounds struct {
+	Trusted                           []netip.Prefix // not changed
+	Connections, ConnectionsPerClient int
+	MinRate                           int64
+}
+
+// Bound replaces them. Connections and requests that are there go on as they began.
+func (e *Edge) Bound(b Bounds) {
+	e.bounds.Store(&b)
+	e.conns.bound(b)
 }
 
 // Know replaces the registries that metrics name.
@@ -211,15 +226,16 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer e.running.RUnlock()
 	began := time.Now()
 	trace := new(oci.Trace)
-	client := clientOf(r, e.o.Trusted)
+	bounds := e.bounds.Load()
+	client := clientOf(r, bounds.Trusted)
 	trace.Client, _ = parseAddr(client)
-	trace.Secure = secure(r, e.o.Trusted)
-	trace.ID = requestID(r, e.o.Trusted)
+	trace.Secure = secure(r, bounds.Trusted)
+	trace.ID = requestID(r, bounds.Trusted)
 	w.Header().Set("X-Request-Id", trace.ID)
 	harden(w.Header())
 	r = r.WithContext(oci.WithTrace(r.Context(), trace))
 	r, end := e.traced(r, trace)
-	cw := &countingWriter{ResponseWriter: w, rate: e.o.MinRate}
+	cw := &countingWriter{ResponseWriter: w, rate: bounds.MinRate}
 	if e.hsts != "" && r.TLS != nil {
 		w.Header().Set("Strict-Transport-Security", e.hsts)
 	}
@@ -283,7 +299,7 @@ func (e *Edge) record(r *http.Request, client string, t *oci.Trace, w *countingW
 		e.o.Denied(r.Context(), Denial{r.Method, r.URL.Path, w.status()})
 	}
 	e.metrics.count(e.label(t.Repository.Registry()), t.Kind, string(result), w.status(), w.n, dur)
-	if e.o.Access == nil {
+	if e.o.Access == nil || !e.o.Access.Handler().Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -322,13 +338,9 @@ func (e *Edge) record(r *http.Request, client string, t *oci.Trace, w *countingW
 // log writes an access line. It goes to the handler itself: a Logger would look
 // up the caller each time, which is always the same.
 func (e *Edge) log(ctx context.Context, attrs []slog.Attr) {
-	h := e.o.Access.Handler()
-	if !h.Enabled(ctx, slog.LevelInfo) {
-		return
-	}
 	line := slog.NewRecord(time.Now(), slog.LevelInfo, "request", 0)
 	line.AddAttrs(attrs...)
-	_ = h.Handle(ctx, line) // there is nowhere to tell it
+	_ = e.o.Access.Handler().Handle(ctx, line) // there is nowhere to tell it
 }
 
 func (e *Edge) label(r oci.Registry) string {

@@ -48,7 +48,7 @@ func FuzzProxyProtocol(f *testing.F) {
 	f.Fuzz(func(t *testing.T, said []byte) {
 		for _, trusted := range []string{"127.0.0.0/8", "192.0.2.0/24"} {
 			here, there := net.Pipe()
-			ln := Listening{Trusted: []netip.Prefix{netip.MustParsePrefix(trusted)}}.proxied(&single{conn: address{there, "127.0.0.1:4711"}})
+			ln := Listening{Trusted: func() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(trusted)} }}.proxied(&single{conn: address{there, "127.0.0.1:4711"}})
 			go func() {
 				_, _ = here.Write(said)
 				_ = here.Close()

@@ -20,8 +20,9 @@ var ErrNoSocket = errors.New("systemd has handed over no such socket")
 // systemd and takes no PROXY protocol.
 type Listening struct {
 	// Trusted may use the PROXY protocol, version 1 or 2; what others send in its
-	// form is no HTTP and is refused. Empty means that nobody may.
-	Trusted []netip.Prefix
+	// form is no HTTP and is refused. It is asked for each connection; nil and none
+	// mean that nobody may.
+	Trusted func() []netip.Prefix
 	// Sockets are those that systemd has handed over, by name; see [Sockets].
 	Sockets map[string][]net.Listener
 }
@@ -44,7 +45,7 @@ func (l Listening) Listen(address string) ([]net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(l.Trusted) == 0 {
+	if l.Trusted == nil {
 		return opened, nil
 	}
 	for i, ln := range opened {
@@ -93,8 +94,9 @@ func (l Listening) sockets(name string) ([]net.Listener, error) {
 // policy lets those use the PROXY protocol who are trusted. A Unix socket has no
 // address: who may open it is trusted.
 func (l Listening) policy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+	trusted := l.Trusted()
 	addr, ok := addrOf(o.Upstream)
-	if !ok || contains(l.Trusted, addr) {
+	if !ok && len(trusted) > 0 || ok && contains(trusted, addr) {
 		return proxyproto.USE, nil
 	}
 	return proxyproto.SKIP, nil

@@ -178,7 +178,7 @@ func TestClientIsWhoTrustedProxiesSay(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			l := edge.Listening{}
 			if tc.proxy {
-				l.Trusted = tc.trusted
+				l.Trusted = func() []netip.Prefix { return tc.trusted }
 			}
 			var access bytes.Buffer
 			o := edge.Options{Access: slog.New(slog.NewTextHandler(&access, nil)), Trusted: tc.trusted}

@@ -19,7 +19,7 @@ func (e *Edge) traced(r *http.Request, t *oci.Trace) (_ *http.Request, end func(
 		return r, func(int, int64) {}
 	}
 	ctx := r.Context()
-	if fromTrusted(r, e.o.Trusted) {
+	if fromTrusted(r, e.bounds.Load().Trusted) {
 		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
 	ctx, span := e.o.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))

@@ -10,8 +10,8 @@ type Cost struct {
 	Size int64
 	// Digest is that of the blob; zero when it is none.
 	Digest Digest
-	// Late tells that the blob was admitted before its size was known, and begins to
-	// come: it is counted and no longer refused.
+	// Late tells what a blob that was asked for before comes to: Size when it begins
+	// to come, 0 when it does not. It is counted and no longer refused.
 	Late bool
 }
 

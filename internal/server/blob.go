@@ -31,7 +31,7 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, repo oci.Repo
 	if r.Method == http.MethodHead {
 		return s.headBlob(w, r, repo, req)
 	}
-	if err := req.visit.Pull(r.Context()); err != nil {
+	if err := beginPull(r, req); err != nil {
 		return err
 	}
 	w = limited(w, r, req.visit)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 
 	"sampan/internal/access"
 	"sampan/internal/access/rate"
@@ -24,7 +25,16 @@ func limited(w http.ResponseWriter, r *http.Request, v *rate.Visit) http.Respons
 	if v == nil {
 		return w
 	}
-	return &limitedWriter{w, r.Context(), v}
+	return &limitedWriter{ResponseWriter: w, ctx: r.Context(), visit: v}
+}
+
+// beginPull takes a place for the blob of a request. The parts of one blob that a
+// client asks for at the same time are one pull.
+func beginPull(r *http.Request, req request) error {
+	if strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		return req.visit.PullPart(r.Context(), req.digest)
+	}
+	return req.visit.Pull(r.Context())
 }
 
 // A limitedWriter sends piece by piece what has to wait. The kernel may still send
@@ -32,17 +42,35 @@ func limited(w http.ResponseWriter, r *http.Request, v *rate.Visit) http.Respons
 type limitedWriter struct {
 	http.ResponseWriter
 	ctx   context.Context // of the request
-	visit *rate.Visit
+	visit *rate.Visit     // nil: what is sent is no blob
+	sent  bool            // the header
 }
 
 // Unwrap is for [http.ResponseController].
 func (w *limitedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// WriteHeader implements [http.ResponseWriter].
+func (w *limitedWriter) WriteHeader(code int) {
+	if code >= http.StatusBadRequest {
+		w.visit = nil
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// piece is how much may be sent now of n. The header goes out before anything waits.
+func (w *limitedWriter) piece(n int64) (int64, error) {
+	if !w.sent && w.visit.Paced() {
+		w.sent = true
+		_ = http.NewResponseController(w.ResponseWriter).Flush() // what is wrong shows when the bytes are sent
+	}
+	return w.visit.Piece(w.ctx, n)
+}
+
 // Write implements [io.Writer].
 func (w *limitedWriter) Write(p []byte) (int, error) {
 	sent := 0
 	for sent < len(p) {
-		n, err := w.visit.Piece(w.ctx, int64(len(p)-sent))
+		n, err := w.piece(int64(len(p) - sent))
 		if err != nil {
 			return sent, err
 		}
@@ -65,7 +93,7 @@ func (w *limitedWriter) ReadFrom(src io.Reader) (int64, error) {
 	}
 	var sent int64
 	for lr.N > 0 {
-		n, err := w.visit.Piece(w.ctx, lr.N)
+		n, err := w.piece(lr.N)
 		if err != nil {
 			return sent, err
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -300,8 +302,14 @@ func TestErrorsOfTheReaderReachTheClient(t *testing.T) {
 			if after := x.header.Get("Retry-After"); (tc.status == 429) != (after == "2") {
 				t.Errorf("%v: Retry-After %q", tc.err, after)
 			}
-			if h := do(t, ts, "HEAD /v2/app/"+path); h.status != tc.status || h.body != "" {
+			h := do(t, ts, "HEAD /v2/app/"+path)
+			if h.status != tc.status || h.body != "" {
 				t.Errorf("HEAD %s: %d %q", path, h.status, h.body)
+			}
+			x.header.Del("Date")
+			h.header.Del("Date")
+			if !maps.EqualFunc(h.header, x.header, slices.Equal) {
+				t.Errorf("%v at %s: HEAD has %v, GET %v", tc.err, path, h.header, x.header)
 			}
 		}
 	}

@@ -32,13 +32,17 @@ func (r *Registry) Blob(ctx context.Context, repo oci.Repository, digest oci.Dig
 
 // StatBlob implements [oci.BlobStater] with a HEAD. A registry that redirects
 // it proves nothing (registry.k8s.io redirects everything); then one byte is
-// asked for where it leads.
+// asked for where it leads. One that refuses a HEAD is asked for one byte as well,
+// which brings its words, or the blob after all.
 func (r *Registry) StatBlob(ctx context.Context, repo oci.Repository, digest oci.Digest) (oci.Descriptor, error) {
 	wait := round{registry: r, left: r.askable(ctx), blobs: true}
 	return within(ctx, r, wait, func(ctx context.Context, ep *endpoint) (oci.Descriptor, error) {
 		q := blobQuestion(repo, digest)
 		q.method = http.MethodHead
 		rep, err := r.ask(ctx, ep, q)
+		if err != nil && headIsMute(err) {
+			rep, err = r.ask(ctx, ep, q.redirected(http.MethodGet))
+		}
 		if err != nil {
 			return oci.Descriptor{}, err
 		}

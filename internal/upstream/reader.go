@@ -65,6 +65,22 @@ func headIsNotLiked(err error) bool {
 	}
 }
 
+// headIsMute tells a refusal of a HEAD that a GET may explain, or take back: what
+// clients are told must not depend on which of the two was asked with. Who limits
+// the rate, and who asks for credentials, has said enough.
+func headIsMute(err error) bool {
+	var s *statusError
+	if !errors.As(err, &s) || s.moved {
+		return false
+	}
+	switch status := statusOf(err); status {
+	case http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusTooManyRequests:
+		return false
+	default:
+		return status/100 == 4 || status == http.StatusNotImplemented
+	}
+}
+
 // describe reads a descriptor from headers; false when one is missing.
 func describe(h http.Header, size int64) (oci.Descriptor, bool) {
 	digest, mediaType := namedDigest(h), mediaTypeOf(h)

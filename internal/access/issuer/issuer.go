@@ -73,25 +73,49 @@ func algorithms() []string {
 }
 
 // Issuers are several; they are an [access.Verifier].
-type Issuers struct{ list []*Issuer }
+type Issuers struct {
+	list    []*Issuer
+	metrics *access.Metrics // nil counts nothing
+}
 
 var _ access.Verifier = (*Issuers)(nil)
 
-// Of makes them of several.
-func Of(list []*Issuer) *Issuers { return &Issuers{list} }
+// Of makes them of several. Metrics count their tokens; nil for none.
+func Of(list []*Issuer, m *access.Metrics) *Issuers {
+	for _, i := range list {
+		m.Issuer(i.o.Name)
+	}
+	return &Issuers{list, m}
+}
 
 // Verify implements [access.Verifier]: the issuer is the one that the token names.
 func (s *Issuers) Verify(ctx context.Context, token string) (name string, groups []string, until time.Time, err error) {
 	named, ok := issuerOf(token)
-	if !ok {
+	if !ok { // it may be a password
 		return "", nil, time.Time{}, access.ErrForeign
 	}
 	for _, i := range s.list {
 		if i.o.URL == named {
-			return i.verify(ctx, token)
+			name, groups, until, err = i.verify(ctx, token)
+			s.count(ctx, i.o.Name, err)
+			return name, groups, until, err
 		}
 	}
+	s.metrics.Token(access.OtherIssuer, access.TokenRefused)
 	return "", nil, time.Time{}, access.ErrForeign
+}
+
+// count counts a token, unless whoever came with it has left.
+func (s *Issuers) count(ctx context.Context, issuer string, err error) {
+	switch {
+	case err == nil:
+		s.metrics.Token(issuer, access.TokenAccepted)
+	case ctx.Err() != nil:
+	case oci.CodeOf(err) == oci.CodeUnavailable:
+		s.metrics.Token(issuer, access.TokenUnavailable)
+	default:
+		s.metrics.Token(issuer, access.TokenRefused)
+	}
 }
 
 // Knows implements [access.Verifier].

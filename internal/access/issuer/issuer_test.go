@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"sampan/internal/access"
 	"sampan/internal/oci"
@@ -148,7 +150,7 @@ func (p *provider) issuers(t *testing.T, change func(*Options)) *Issuers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Of([]*Issuer{i})
+	return Of([]*Issuer{i}, nil)
 }
 
 func TestATokenTellsWhoItIs(t *testing.T) {
@@ -426,6 +428,51 @@ func TestKeysAndTheTokenForAskingComeFromFiles(t *testing.T) {
 	}
 }
 
+func TestTokensAreCountedByTheirIssuer(t *testing.T) {
+	up, down := newProvider(t), newProvider(t)
+	down.answer = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusInternalServerError)
+		return true
+	}
+	r := prometheus.NewRegistry()
+	m, err := access.NewMetrics(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []*Issuer
+	for name, p := range map[string]*provider{"corp": up, "away": down} {
+		i, err := New(Options{Name: name, URL: p.URL, Audience: "mirror.test", CAFile: p.ca}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, i)
+	}
+	all := Of(list, m)
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for _, token := range []string{
+		up.token(t, up.good(nil)), up.token(t, up.good(nil)), up.token(t, up.good(claims{"aud": "other"})),
+		down.token(t, down.good(nil)), up.token(t, up.good(claims{"iss": "https://other.example"})), "a.b.c", // a password
+	} {
+		_, _, _, _ = all.Verify(t.Context(), token)
+	}
+	_, _, _, _ = all.Verify(left, down.token(t, down.good(nil))) // who leaves is no result
+	want := `
+# HELP sampan_access_tokens_total Tokens of issuers that clients came with, by issuer and result: accepted, refused, or unavailable for keys that could not be had; the issuer is _other for tokens of nobody who is known here.
+# TYPE sampan_access_tokens_total counter
+sampan_access_tokens_total{issuer="_other",result="refused"} 1
+sampan_access_tokens_total{issuer="away",result="accepted"} 0
+sampan_access_tokens_total{issuer="away",result="refused"} 0
+sampan_access_tokens_total{issuer="away",result="unavailable"} 1
+sampan_access_tokens_total{issuer="corp",result="accepted"} 2
+sampan_access_tokens_total{issuer="corp",result="refused"} 1
+sampan_access_tokens_total{issuer="corp",result="unavailable"} 0
+`
+	if err := testutil.GatherAndCompare(r, strings.NewReader(want), "sampan_access_tokens_total"); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzVerify(f *testing.F) {
 	i, err := New(Options{Name: "x", URL: "https://127.0.0.1:1", Audience: "y"}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -436,7 +483,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add("a.b.c")
 	f.Add("eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovLzEyNy4wLjAuMToxIn0.")
 	f.Fuzz(func(t *testing.T, token string) {
-		if name, _, _, err := Of([]*Issuer{i}).Verify(ctx, token); err == nil {
+		if name, _, _, err := Of([]*Issuer{i}, nil).Verify(ctx, token); err == nil {
 			t.Errorf("%q is %q", token, name)
 		}
 	})

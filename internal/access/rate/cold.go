@@ -11,13 +11,16 @@ import (
 )
 
 // Admit is an [oci.Admission]: it counts what has to come from an upstream, and fails
-// with TOOMANYREQUESTS. Whoever is refused is not counted, and a blob that is asked for
-// in parts counts its bytes once.
+// with TOOMANYREQUESTS. Whoever is refused is not counted, a blob that is asked for in
+// parts counts once, as it comes once, and one that does not come is given back.
 func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
 	if v == nil {
 		return nil
 	}
 	if c.Late {
+		if c.Size == 0 {
+			v.giveBack(c)
+		}
 		v.charge(c)
 		return nil
 	}
@@ -26,11 +29,11 @@ func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
 		return err
 	}
 	entered := false
-	if cold.Pulls > 0 && c.Blob && !v.fetches {
-		if !v.a.enter(ctx, &v.a.fetches, cold.Pulls) {
+	if cold.Pulls > 0 && c.Blob && v.fetches == nil {
+		if v.fetches = v.a.enter(ctx, &v.a.fetches, cold.Pulls, c.Digest); v.fetches == nil {
 			return v.refuse(ctx, "cold.concurrent_pulls", time.Second, "too many blobs that are not here yet are being pulled at the same time")
 		}
-		v.fetches, entered = true, true
+		entered = true
 	}
 	err := v.coldBytes(ctx, c) // others may have come while it waited
 	if n := cold.RequestsPerHour; err == nil && n > 0 {
@@ -41,9 +44,9 @@ func (v *Visit) Admit(ctx context.Context, c oci.Cost) error {
 	if err != nil {
 		if entered {
 			v.a.mu.Lock()
-			v.a.fetches.leave()
+			v.a.fetches.leave(v.fetches)
 			v.a.mu.Unlock()
-			v.fetches = false
+			v.fetches = nil
 		}
 		return err
 	}
@@ -83,9 +86,25 @@ func (v *Visit) charge(c oci.Cost) {
 	if c.Digest.IsZero() {
 		return
 	}
+	v.charged = c
 	if v.a.blobs = append(v.a.blobs, c.Digest); len(v.a.blobs) > maxBlobs {
 		v.a.blobs = slices.Delete(v.a.blobs, 0, 1)
 	}
+}
+
+// giveBack takes back what this request had counted of a blob that does not come.
+func (v *Visit) giveBack(c oci.Cost) {
+	v.a.mu.Lock()
+	defer v.a.mu.Unlock()
+	v.a.today(time.Now())
+	if v.charged.Digest.IsZero() || v.charged.Digest != c.Digest {
+		return
+	}
+	if i := slices.Index(v.a.blobs, c.Digest); i >= 0 { // it is still that day
+		v.a.blobs = slices.Delete(v.a.blobs, i, i+1)
+		v.a.fetched -= v.charged.Size
+	}
+	v.charged = oci.Cost{}
 }
 
 // counted tells whether a blob is among the last that were counted that day. The caller

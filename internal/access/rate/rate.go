@@ -11,7 +11,7 @@
 // It knows no HTTP. The day is that of UTC; what was counted is forgotten with the
 // process.
 //
-// Lock order: Limiter.mu and account.mu are leaves.
+// Lock order: Limiter.mu before account.mu.
 package rate
 
 import (
@@ -34,7 +34,7 @@ type Limits struct {
 	RequestsPerSecond float64
 	// BytesPerSecond are those of blobs, of all connections together.
 	BytesPerSecond int64
-	// Pulls are blobs that are being sent at the same time.
+	// Pulls are blobs that are being sent at the same time; the parts of one are one.
 	Pulls int
 	// BytesPerDay are those of blobs, as far as they were sent.
 	BytesPerDay int64
@@ -151,7 +151,7 @@ func (a *account) idle(now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	full := func(r *rate.Limiter) bool { return r == nil || r.TokensAt(now) >= float64(r.Burst()) }
-	return a.pulls.taken+a.fetches.taken+len(a.pulls.waiting)+len(a.fetches.waiting) == 0 &&
+	return a.pulls.idle() && a.fetches.idle() &&
 		(a.day != dayOf(now) || a.sent+a.fetched == 0) && full(a.requests) && full(a.bytes) && full(a.cold)
 }
 
@@ -169,8 +169,9 @@ type Visit struct {
 	l       *Limiter
 	a       *account
 	limits  Limits
-	pulls   bool // a place is taken
-	fetches bool
+	pulls   *place // that is taken; nil for none
+	fetches *place
+	charged oci.Cost // of the blob that this request had counted as cold; zero for none
 }
 
 // Enter begins a request, which Close ends. It waits a moment for who is early, and
@@ -228,7 +229,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // Pull begins the sending of a blob. It waits a moment for a place among those that
 // are sent at the same time, and fails with TOOMANYREQUESTS.
-func (v *Visit) Pull(ctx context.Context) error {
+func (v *Visit) Pull(ctx context.Context) error { return v.PullPart(ctx, oci.Digest{}) }
+
+// PullPart is Pull for a part of a blob. All parts of one that are sent at the same
+// time have one place. The zero digest is that of none.
+func (v *Visit) PullPart(ctx context.Context, d oci.Digest) error {
 	if v == nil {
 		return nil
 	}
@@ -242,11 +247,10 @@ func (v *Visit) Pull(ctx context.Context) error {
 			return v.refuse(ctx, "bytes_per_day", untilTomorrow(now), "the bytes of today are used up")
 		}
 	}
-	if v.limits.Pulls > 0 && !v.pulls {
-		if !v.a.enter(ctx, &v.a.pulls, v.limits.Pulls) {
+	if v.limits.Pulls > 0 && v.pulls == nil {
+		if v.pulls = v.a.enter(ctx, &v.a.pulls, v.limits.Pulls, d); v.pulls == nil {
 			return v.refuse(ctx, "concurrent_pulls", time.Second, "too many blobs are being pulled at the same time")
 		}
-		v.pulls = true
 	}
 	return nil
 }
@@ -262,13 +266,9 @@ func (v *Visit) Close() {
 	}
 	v.a.mu.Lock()
 	defer v.a.mu.Unlock()
-	if v.pulls {
-		v.a.pulls.leave()
-	}
-	if v.fetches {
-		v.a.fetches.leave()
-	}
-	v.pulls, v.fetches = false, false
+	v.a.pulls.leave(v.pulls)
+	v.a.fetches.leave(v.fetches)
+	v.pulls, v.fetches = nil, nil
 }
 
 // Piece is how many bytes may be sent now, of n; it waits until they may. Less than n

@@ -161,7 +161,7 @@ func TestPullsAtTheSameTime(t *testing.T) {
 			t.Errorf("%d at the same time", most)
 		}
 		a := l.account(one.Account())
-		if a.pulls.taken != 0 || len(a.pulls.waiting) != 0 {
+		if !a.pulls.idle() {
 			t.Errorf("places are left taken: %+v", a.pulls)
 		}
 		var held []*Visit
@@ -187,8 +187,8 @@ func TestPullsAtTheSameTime(t *testing.T) {
 			v.Close()
 			v.Close()
 		}
-		if a.pulls.taken != 0 {
-			t.Errorf("%d places are left taken", a.pulls.taken)
+		if !a.pulls.idle() {
+			t.Errorf("places are left taken: %+v", a.pulls)
 		}
 	})
 }
@@ -334,6 +334,79 @@ func TestABlobThatIsColdCountsOnce(t *testing.T) {
 	})
 }
 
+// Parts of a blob that is not here come by one fetch.
+func TestPartsOfAColdBlobAreOnePull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(t, Rule{Limits: Limits{Cold: Cold{Pulls: 1}}})
+		admit := func(blob string) (*Visit, error) {
+			v, err := l.Enter(t.Context(), one)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v, v.Admit(t.Context(), oci.Cost{Blob: true, Size: 1, Digest: oci.DigestOf([]byte(blob))})
+		}
+		a, err := admit("a")
+		b, err2 := admit("a")
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatalf("another part: %v", err)
+		}
+		ended := make(chan error, 2)
+		for range 2 { // whoever waits for one blob gets its place together
+			go func() { _, err := admit("b"); ended <- err }()
+		}
+		synctest.Wait()
+		a.Close()
+		b.Close()
+		if err := errors.Join(<-ended, <-ended); err != nil {
+			t.Errorf("who has waited: %v", err)
+		}
+		_, err = admit("c")
+		mustLimit(t, "a third blob", err, time.Second, time.Second)
+	})
+}
+
+// A blob that does not come is given back to whom it was counted for, once, and to
+// nobody else.
+func TestABlobThatDoesNotComeIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(t, Rule{Limits: Limits{Cold: Cold{BytesPerDay: 1000}}})
+		admit := func(v *Visit, size int64, late bool) {
+			t.Helper()
+			if err := v.Admit(t.Context(), oci.Cost{Blob: true, Size: size, Digest: oci.DigestOf([]byte("a")), Late: late}); err != nil {
+				t.Error(err)
+			}
+		}
+		fetched := func(fact string, want int64) {
+			t.Helper()
+			if got := l.account(one.Account()).fetched; got != want {
+				t.Errorf("%s: %d bytes are counted, want %d", fact, got, want)
+			}
+		}
+		v, err := l.Enter(t.Context(), one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		another, err := l.Enter(t.Context(), one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		admit(v, 900, false)
+		admit(another, 900, false) // a part of the same
+		admit(another, 0, true)
+		fetched("who was not counted", 900)
+		admit(v, 0, true)
+		fetched("who was", 0)
+		admit(v, 0, true)
+		fetched("once more", 0)
+		admit(v, 900, false)
+		fetched("when it comes after all", 900)
+		time.Sleep(24 * time.Hour)
+		admit(another, 0, false)
+		admit(v, 0, true)
+		fetched("the next day", 0)
+	})
+}
+
 // Whoever waits gets a place when there may be more, and none when there may be fewer.
 func TestPlacesFollowTheirLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -366,7 +439,7 @@ func TestPlacesFollowTheirLimit(t *testing.T) {
 		b.Close()
 		c.Close()
 		mustLimit(t, "who waits while there are too many", <-ended, time.Second, time.Second)
-		if got := l.account(one.Account()).pulls.taken; got != 2 {
+		if got := len(l.account(one.Account()).pulls.taken); got != 2 {
 			t.Errorf("%d places are taken", got)
 		}
 	})
@@ -376,7 +449,7 @@ func TestPlacesFollowTheirLimit(t *testing.T) {
 func (a *account) fetchesLeft(most int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.fetches.taken < most
+	return len(a.fetches.taken) < most
 }
 
 func TestAccountsAreKeptWithinABound(t *testing.T) {

@@ -12,7 +12,6 @@
 package dashboard
 
 import (
-	"context"
 	"embed"
 	"errors"
 	"html/template"
@@ -22,12 +21,11 @@ import (
 	"time"
 
 	"sampan/internal/admin"
-	"sampan/internal/history"
 	"sampan/internal/web"
 )
 
 //go:embed all:templates assets
-var embedded embed.FS //nolint:gochecknoglobals // the only way to embed files
+var embedded embed.FS
 
 // Options of a [Dashboard]. Content, Fills, Upstreams and Log are needed; what else is
 // nil is not shown.
@@ -40,7 +38,7 @@ type Options struct {
 	// RunTask begins a task, as [admin.Options] has it.
 	RunTask func(r *http.Request, name string) error
 	// History lists what happened from one time to another, a step each.
-	History func(ctx context.Context, from, to time.Time, step time.Duration) ([]history.Point, error)
+	History admin.Teller
 	// Config is the configuration in force as YAML, without secrets.
 	Config func() string
 	// Token is what has to be given to log in; empty lets everybody read, and who comes

@@ -32,12 +32,12 @@ type overviewData struct {
 	Fills   []fill
 	Spans   []span
 	Span    span
-	Charts  []*chart         // none without a history
-	Total   history.Counters // of the span, Disk left out
-	Ratio   float64          // of bytes that were here among those sent
-	Saved   int64            // bytes that did not come from upstreams
-	Trouble int              // endpoints that are not asked
-	Broken  bool             // the history could not be read
+	Charts  []*chart       // none without a history
+	Total   history.Counts // of the span
+	Ratio   float64        // of bytes that were here among those sent
+	Saved   int64          // bytes that did not come from upstreams
+	Trouble int            // endpoints that are not asked
+	Broken  bool           // the history could not be read
 }
 
 // An owner is an upstream's share of the disk.
@@ -107,12 +107,7 @@ func (d *Dashboard) overview(r *http.Request) (view, error) {
 		return view{"overview", o}, nil
 	}
 	for _, p := range points {
-		o.Total.Requests += p.Requests
-		o.Total.Errors += p.Errors
-		o.Total.Denials += p.Denials
-		o.Total.Served += p.Served
-		o.Total.Cached += p.Cached
-		o.Total.Fetched += p.Fetched
+		o.Total = o.Total.And(p.Counts)
 	}
 	if o.Total.Served > 0 {
 		o.Ratio = float64(o.Total.Cached) / float64(o.Total.Served)
