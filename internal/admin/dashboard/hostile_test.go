@@ -167,6 +167,26 @@ func TestWhatOthersChooseStaysText(t *testing.T) {
 	}
 }
 
+// Who has not logged in is not offered to log out.
+func TestTheLoginOffersNothingElse(t *testing.T) {
+	repo, err := oci.ParseRepository("docker.io/library/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := hostileBoard(t, repo).o
+	o.Token = "secret"
+	d, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://mirror.example:5001/recent", nil))
+	text := w.Body.String()
+	if w.Code != http.StatusUnauthorized || !strings.Contains(text, `action="/login"`) || strings.Contains(text, "/logout") || strings.Contains(text, "alert(1)") {
+		t.Errorf("%d %s", w.Code, text)
+	}
+}
+
 // Long lists are cut into pages that together have everything once.
 func TestIncidentsArePaged(t *testing.T) {
 	const n = 3*pageSize - 10
