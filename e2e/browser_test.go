@@ -91,7 +91,8 @@ func looks() []look {
 // A tab is one page open in a browser, with cookies of its own. What goes wrong
 // in it is collected.
 type tab struct {
-	ctx context.Context
+	ctx      context.Context
+	noScript bool
 
 	mu       sync.Mutex
 	problems []string
@@ -104,7 +105,7 @@ func (b *browser) open(t *testing.T, l look, url string) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
-	p := &tab{ctx: ctx, status: map[string]int64{}}
+	p := &tab{ctx: ctx, noScript: l.noScript, status: map[string]int64{}}
 	if err := chromedp.Listen(ctx, p.hear); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func (p *tab) hear(event any) {
 	case *log.EventEntryAdded:
 		// A document that is answered with an error is one on purpose, or a test that
 		// looks at its status fails.
-		if _, document := p.status[e.Entry.URL]; e.Entry.Level == log.EntryLevelError && !(e.Entry.Source == log.EntrySourceNetwork && document) {
+		if _, document := p.status[e.Entry.URL]; e.Entry.Level == log.EntryLevelError && (e.Entry.Source != log.EntrySourceNetwork || !document) {
 			p.problems = append(p.problems, fmt.Sprintf("%s: %s (%s)", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		}
 	case *audits.EventIssueAdded:
@@ -217,6 +218,13 @@ func (p *tab) focused(t *testing.T) string {
 	return eval[string](t, p, `(e => e.tagName.toLowerCase() + (e.id ? "#" + e.id : "") + [...e.classList].map(c => "." + c).join(""))(document.activeElement)`)
 }
 
+// size is how many bytes of bodies the tab has received.
+func (p *tab) size() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.received
+}
+
 // wantStatus fails unless the document was answered so.
 func (p *tab) wantStatus(t *testing.T, want int64) {
 	t.Helper()
@@ -237,10 +245,13 @@ func (p *tab) wantSound(t *testing.T) {
 }
 
 // complaints tells what the browser complained about so far, whether the page is
-// wider than its window, and what axe finds that hinders people.
+// wider than its window, and what axe finds that hinders people; axe needs scripts.
 func (p *tab) complaints(t *testing.T) []string {
 	t.Helper()
-	found := p.hindrances(t)
+	var found []string
+	if !p.noScript {
+		found = p.hindrances(t)
+	}
 	if wide := eval[int](t, p, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); wide > 0 {
 		found = append(found, fmt.Sprintf("the page is %d pixels wider than the window", wide))
 	}
@@ -274,7 +285,17 @@ func (p *tab) hindrances(t *testing.T) (list []string) {
 // shot takes a picture of the whole page, NAME.png.
 func (p *tab) shot(t *testing.T, name string) {
 	t.Helper()
-	picture := ask(t, p, chromedp.FullScreenshot(100))
+	p.keep(t, name, ask(t, p, chromedp.FullScreenshot(100)))
+}
+
+// glance takes a picture of what the window shows, NAME.png.
+func (p *tab) glance(t *testing.T, name string) {
+	t.Helper()
+	p.keep(t, name, ask(t, p, chromedp.CaptureScreenshot()))
+}
+
+func (p *tab) keep(t *testing.T, name string, picture []byte) {
+	t.Helper()
 	dir := filepath.Join(scratch(), "screenshots")
 	if into := os.Getenv(screenshotsVariable); into != "" {
 		dir = filepath.Join("..", into)

@@ -12,7 +12,7 @@ cd "$(dirname "$0")"
 # Debian's release pins the versions of these.
 debian=(
 	buildah ca-certificates conmon containerd curl docker-registry docker.io
-	podman runc skopeo busybox-static e2fsprogs mount
+	podman runc skopeo busybox-static e2fsprogs mount systemd util-linux
 	dnsmasq-base microsocks tinyproxy-bin
 	chromium fonts-wqy-microhei
 )

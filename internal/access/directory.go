@@ -76,7 +76,8 @@ type Directory struct {
 	users  map[string]user
 	codes  *codes
 
-	secret   [32]byte // under which logins are remembered
+	compute  func(htpasswd.Hash, string) bool // Verify, which takes its time
+	secret   [32]byte                         // under which logins are remembered
 	checking chan struct{}
 	right    memory[[sha256.Size]byte, string] // checked logins: what they were checked against
 }
@@ -107,7 +108,7 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 	}
 	d := &Directory{
 		o: o, sealer: s, codes: newCodes(o.Codes, o.Log), users: make(map[string]user),
-		checking: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		checking: make(chan struct{}, runtime.GOMAXPROCS(0)), compute: htpasswd.Hash.Verify,
 	}
 	if _, err := rand.Read(d.secret[:]); err != nil {
 		return nil, fmt.Errorf("access: %w", err)
@@ -197,7 +198,7 @@ func (d *Directory) check(ctx context.Context, from netip.Addr, l oci.Login, e e
 		forgive()
 		return Identity{}, context.Cause(ctx)
 	}
-	if !e.verify(l.Password, d.secret[:]) {
+	if !d.matches(e, l.Password) {
 		d.o.Metrics.login(loginWrong)
 		oci.TraceFrom(ctx).Denied = "wrong user name or password"
 		return Identity{}, &oci.Error{
@@ -284,7 +285,7 @@ func (d *Directory) identity(name string, groups []string, e entry) Identity {
 type entry struct {
 	hash     htpasswd.Hash
 	password string
-	decoy    htpasswd.Hash // of somebody: what nobody's password is checked against
+	decoy    htpasswd.Hash // of somebody: what is computed where there is no hash
 }
 
 // find returns what is known of a user now.
@@ -296,6 +297,7 @@ func (d *Directory) find(name string) (e entry, groups []string, known bool) {
 				e.password = text
 			}
 		}
+		e.decoy = d.decoy()
 		return e, u.Groups, e.password != ""
 	}
 	for _, f := range d.files {
@@ -306,28 +308,38 @@ func (d *Directory) find(name string) (e entry, groups []string, known bool) {
 		if h, ok := hashes[name]; ok {
 			return entry{hash: h}, f.Groups, true
 		}
+	}
+	return entry{decoy: d.decoy()}, nil, false
+}
+
+// decoy is the hash of somebody; zero where there is none.
+func (d *Directory) decoy() htpasswd.Hash {
+	for _, f := range d.files {
+		hashes, err := f.file.Get(false)
+		if err != nil {
+			continue // it has told the log
+		}
 		for _, h := range hashes {
-			e.decoy = h
-			break
+			return h
 		}
 	}
-	return e, nil, false
+	return htpasswd.Hash{}
 }
 
 // against tells entries apart.
 func (e entry) against() string { return e.hash.Text() + "\n" + e.password }
 
-func (e entry) verify(password string, key []byte) bool {
+// matches tells whether a password is the one of an entry. Where there are hashes, one
+// is computed for every name, so that the time tells nobody which names there are.
+func (d *Directory) matches(e entry, password string) bool {
 	switch {
-	case e.password != "":
-		a, b := oci.Login{Password: password}.Sum(key), oci.Login{Password: e.password}.Sum(key)
-		return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 	case e.hash != (htpasswd.Hash{}):
-		return e.hash.Verify(password)
-	default:
-		_ = e.decoy.Verify(password) // for its time
-		return false
+		return d.compute(e.hash, password)
+	case e.decoy != (htpasswd.Hash{}):
+		_ = d.compute(e.decoy, password) // for its time
 	}
+	a, b := oci.Login{Password: password}.Sum(d.secret[:]), oci.Login{Password: e.password}.Sum(d.secret[:])
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && e.password != ""
 }
 
 // proof ties a token to the password that it was given for. It is the same in all

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sampan/internal/access/htpasswd"
 	"sampan/internal/follow"
 	"sampan/internal/oci"
 )
@@ -90,6 +91,34 @@ func TestWhoHasTheRightPasswordIsKnown(t *testing.T) {
 		if c.code != "" && !errors.Is(err, ErrLogin) {
 			t.Errorf("%s:%s: the client is not asked again: %v", c.user, c.password, err)
 		}
+	}
+}
+
+// Whoever a name is of, a wrong password costs one hash and is answered alike.
+func TestWrongPasswordsOfEverybodyCostTheSame(t *testing.T) {
+	d := newDirectory(t, DirectoryOptions{
+		Users: []User{{Name: "ci", Password: "geheim"}, {Name: "filed", File: write(t, "pw", "from a file\n")}, {Name: "lost", File: "/nonexistent/pw"}},
+		Files: []UserFile{{Path: write(t, "one", "ann:"+hashOfSecret+"\n")}, {Path: write(t, "two", "eve:"+hashOfOther+"\n")}},
+	})
+	computed := 0
+	d.compute = func(h htpasswd.Hash, password string) bool {
+		computed++
+		return h.Verify(password)
+	}
+	answers, addr := map[string]bool{}, addr
+	for _, name := range []string{"ann", "eve", "ci", "filed", "lost", "nobody"} {
+		for _, password := range []string{"wrong", "", strings.Repeat("long", 100)} {
+			computed = 0
+			_, err := d.Login(t.Context(), addr, oci.Login{Username: name, Password: password}, false)
+			if computed != 1 || !errors.Is(err, ErrLogin) {
+				t.Errorf("%s: %d hashes were computed, %v", name, computed, err)
+			}
+			answers[fmt.Sprint(err)] = true
+			addr = addr.Next() // nobody is slowed down here
+		}
+	}
+	if len(answers) != 1 {
+		t.Errorf("the answers are %v", answers)
 	}
 }
 

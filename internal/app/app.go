@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
@@ -283,12 +282,7 @@ func (a *App) serveAdmin(ctx context.Context) error {
 	if a.adminListener == nil {
 		return nil
 	}
-	srv := &http.Server{
-		Handler:           a.admin,
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          slog.NewLogLogger(a.o.Log.Handler(), slog.LevelDebug),
-	}
-	return edge.Serve(ctx, a.adminListener, srv, time.Second)
+	return edge.Serve(ctx, a.adminListener, edge.NewServer(a.admin, a.o.Log), time.Second)
 }
 
 // warnOfNewIndex tells when the names are gone and the blobs are not.

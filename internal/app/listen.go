@@ -25,7 +25,7 @@ func (a *App) listen() error {
 	if err != nil {
 		return err
 	}
-	l, err := a.listening(c)
+	l, plain, err := a.listening(c)
 	if err != nil {
 		return err
 	}
@@ -38,21 +38,33 @@ func (a *App) listen() error {
 			a.listeners = append(a.listeners, edge.Listener{Listener: ln, TLS: meet})
 		}
 	}
-	if c.TLS.Redirect != "" {
-		ln, err := net.Listen("tcp", c.TLS.Redirect)
-		if err != nil {
-			return fmt.Errorf("cannot listen: %w", err)
-		}
-		handler := edge.RedirectHTTPS(securePort(a.listeners[0].Addr()))
-		if a.acme != nil {
-			handler = a.acme.Challenged(handler)
-		}
-		a.listeners = append(a.listeners, edge.Listener{Listener: ln, Handler: handler})
+	if err := a.redirect(plain); err != nil {
+		return err
 	}
 	if addr := c.Admin.Listen; addr != "" {
 		if a.adminListener, err = net.Listen("tcp", addr); err != nil {
 			return fmt.Errorf("cannot listen for administration: %w", err)
 		}
+	}
+	return nil
+}
+
+// redirect opens the address that leads to https, if there is one.
+func (a *App) redirect(plain edge.Listening) error {
+	c := a.o.Config
+	if c.TLS.Redirect == "" {
+		return nil
+	}
+	opened, err := plain.Listen(c.TLS.Redirect)
+	if err != nil {
+		return err
+	}
+	handler := edge.RedirectHTTPS(securePort(a.listeners[0].Addr()))
+	if a.acme != nil {
+		handler = a.acme.Challenged(handler)
+	}
+	for _, ln := range opened {
+		a.listeners = append(a.listeners, edge.Listener{Listener: ln, Handler: handler})
 	}
 	return nil
 }
@@ -107,18 +119,28 @@ func portOf(address string) int {
 	return n
 }
 
-// listening takes the sockets of systemd where an address asks for them.
-func (a *App) listening(c *config.Config) (l edge.Listening, err error) {
+// listening takes the sockets of systemd where an address asks for them. Those that
+// lead to https are in plain and not in l, so that "systemd" alone does not speak TLS
+// there too; and nobody says by the PROXY protocol who is led.
+func (a *App) listening(c *config.Config) (l, plain edge.Listening, err error) {
 	if c.ProxyProtocol {
 		l.Trusted = func() []netip.Prefix { return a.serving.p.Load().config.TrustedProxies }
 	}
-	for _, address := range c.Listen {
-		if strings.HasPrefix(address, "systemd") {
-			l.Sockets, err = edge.Sockets()
-			return l, err
+	for _, address := range append([]string{c.TLS.Redirect}, c.Listen...) {
+		if !strings.HasPrefix(address, "systemd") {
+			continue
 		}
+		if l.Sockets, err = edge.Sockets(); err != nil {
+			return l, plain, err
+		}
+		name := strings.TrimPrefix(c.TLS.Redirect, "systemd:")
+		if sockets := l.Sockets[name]; len(sockets) > 0 {
+			plain.Sockets = map[string][]net.Listener{name: sockets}
+			delete(l.Sockets, name)
+		}
+		break
 	}
-	return l, nil
+	return l, plain, nil
 }
 
 // securePort is the port that clients of https use; 443 where the listener has

@@ -31,7 +31,7 @@ func TestBrowsersSeeThePageAndClientsTheProtocol(t *testing.T) {
 	up.AddImage("team/app", "1", threeLayers(1))
 	m := start(t, t.TempDir(), "up.test="+up.URL())
 	page := m.browse(t, "", "/")
-	if page.status != http.StatusOK || page.header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(string(page.body), m.app.Addr()+"/up.test/") {
+	if page.status != http.StatusOK || page.header.Get("Content-Type") != "text/html; charset=utf-8" || page.header.Get("Vary") != "Accept" || !strings.Contains(string(page.body), m.app.Addr()+"/up.test/") {
 		t.Errorf("%d %v\n%s", page.status, page.header, page.body)
 	}
 	files := regexp.MustCompile(`"(/-/[^"]+)"`).FindAllSubmatch(page.body, -1)

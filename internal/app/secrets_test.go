@@ -22,7 +22,7 @@ import (
 // the configuration that is shown, or what has changed of it.
 func TestNoSecretIsToldAnywhere(t *testing.T) {
 	up := registrytest.StartTest(t, registrytest.Options{Behavior: registrytest.DockerHub()})
-	up.AddImage("team/app", "1", registrytest.ImageSpec{})
+	layer := up.AddImage("team/app", "1", registrytest.ImageSpec{Layers: []int64{1 << 10}}).Layers[0][0].Digest
 	dir := t.TempDir()
 	var secrets []string
 	secret := func(name string) string {
@@ -110,6 +110,7 @@ upstreams:
 				for _, p := range []string{
 					"/v2/", "/token", "/v2/up.test/team/app/manifests/1", "/v2/up.test/team/none/manifests/1", "/v2/down.test/x/y/manifests/1",
 					"/v2/pass.test/team/app/manifests/1", "/v2/team/app/manifests/1", "/v2/nope.test/x/y/manifests/1", "/x",
+					"/v2/up.test/team/app/blobs/" + layer.String(), "/v2/pass.test/team/app/blobs/" + layer.String(), // where the registry redirects to is signed
 				} {
 					statuses[ask(a.Addr(), host, p, auth)] = true
 				}
@@ -143,6 +144,9 @@ upstreams:
 			t.Errorf("nothing was answered with %d: %v", want, statuses)
 		}
 	}
+	if n := up.BytesSentOf(layer); n == 0 {
+		t.Error("no redirect was followed")
+	}
 	m.end(t)
 	audit, err := os.ReadFile(filepath.Join(dir, "audit.log"))
 	if err != nil || len(audit) == 0 {
@@ -157,7 +161,7 @@ upstreams:
 				}
 			}
 		}
-		for _, mark := range []string{"verify=", "X-Amz-Signature", "Bearer ey"} {
+		for _, mark := range []string{"verify=", "sig=", "X-Amz-Signature", "Bearer ey"} {
 			if i := strings.Index(all, mark); i >= 0 {
 				t.Errorf("%s has %s: …%s…", where, mark, all[max(0, i-150):min(len(all), i+60)])
 			}

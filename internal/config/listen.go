@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -101,8 +103,12 @@ func setListen(c *Config, s string) *complaint {
 	return nil
 }
 
-// checkListen accepts host:port, unix:/path and systemd, with or without a name.
+// checkListen accepts host:port, unix:/path and systemd, with or without a name. A
+// comma would make two addresses of one where it is written in a line.
 func checkListen(s string) *complaint {
+	if strings.Contains(s, ",") || !printable(s) {
+		return complainf(msgUnprintableAddress, s)
+	}
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		if !filepath.IsAbs(path) {
 			return complainf(msgBadAddress, s)
@@ -116,6 +122,21 @@ func checkListen(s string) *complaint {
 	return setAddress(&ignored, s)
 }
 
+// setRedirect takes host:port or systemd:NAME. All sockets of systemd, without a name,
+// are for listen alone.
+func setRedirect(to *string, s string) *complaint {
+	if name, ok := strings.CutPrefix(s, "systemd:"); ok && name != "" && printable(s) {
+		*to = s
+		return nil
+	}
+	return setAddress(to, s)
+}
+
+// printable tells whether a person who reads s sees all of it.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
 func (d *decoder) readTLS(n node) {
 	t := &d.config.TLS
 	var redirect node
@@ -124,7 +145,7 @@ func (d *decoder) readTLS(n node) {
 		"redirect": func(n node) {
 			redirect = n
 			if s, _, ok := d.scalar(n); ok {
-				if c := setAddress(&t.Redirect, s); c != nil {
+				if c := setRedirect(&t.Redirect, s); c != nil {
 					d.complain(n.at, c)
 				}
 			}
@@ -276,7 +297,7 @@ func (t TLS) show() yaml.MapSlice {
 		m = append(m, yaml.MapItem{Key: "acme", Value: t.ACME.show()})
 	}
 	if t.Redirect != "" {
-		m = append(m, yaml.MapItem{Key: "redirect", Value: t.Redirect})
+		m = append(m, yaml.MapItem{Key: "redirect", Value: escape(t.Redirect)})
 	}
 	return append(m, yaml.MapItem{Key: "hsts", Value: t.HSTS.String()}, yaml.MapItem{Key: "http2", Value: t.HTTP2})
 }

@@ -68,6 +68,9 @@ func settings() []setting {
 }
 
 func setAddress(to *string, s string) *complaint {
+	if !printable(s) {
+		return complainf(msgUnprintableAddress, s)
+	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || strings.ContainsAny(host, "/@ ") {
 		return complainf(msgBadAddress, s)

@@ -61,12 +61,6 @@ type Options struct {
 	BodyTimeout time.Duration
 }
 
-const (
-	maxHeaderBytes    = 64 << 10
-	readHeaderTimeout = 15 * time.Second
-	idleTimeout       = 3 * time.Minute
-)
-
 // A Denial is a request that a rule refused.
 type Denial struct {
 	Method, Path string
@@ -97,7 +91,7 @@ func New(o Options) (*Edge, error) {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
 	if o.BodyTimeout == 0 {
-		o.BodyTimeout = 15 * time.Second
+		o.BodyTimeout = bodyTimeout
 	}
 	e := &Edge{o: o, metrics: m}
 	e.conns = newConns(m.refused.Inc)
@@ -177,21 +171,22 @@ func (e *Edge) Serve(ctx context.Context, grace time.Duration, listeners ...List
 func (e *Edge) server(ln Listener) *http.Server {
 	var handler http.Handler = e
 	if ln.Handler != nil {
-		handler = ln.Handler
+		handler = bounded(ln.Handler, e.o.BodyTimeout)
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(ln.TLS != nil && slices.Contains(ln.TLS.NextProtos, "h2"))
-	return &http.Server{
-		Protocols:         &protocols,
-		Handler:           handler,
-		TLSConfig:         ln.TLS.Clone(), // servers change it
-		MaxHeaderBytes:    maxHeaderBytes,
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		ConnState:         e.conns.state,
-		ErrorLog:          slog.NewLogLogger(e.o.Log.Handler(), slog.LevelDebug),
+	srv := newServer(handler, e.o.Log)
+	srv.Protocols = &protocols
+	srv.TLSConfig = ln.TLS.Clone() // servers change it
+	srv.ConnState = e.conns.state
+	srv.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams}
+	if e.o.MinRate > 0 {
+		// What a stream may take is bounded by its deadlines; this is for connections
+		// whose client reads nothing at all.
+		srv.HTTP2.WriteByteTimeout = patience
 	}
+	return srv
 }
 
 // Serve runs any server as [Edge.Serve] does, but for requests that were broken:
@@ -244,10 +239,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// have read in another way is not read at all (RFC 9112, 6.3).
 		w.Header().Set("Connection", "close")
 	}
-	if r.Body != nil && r.Body != http.NoBody {
-		// Nobody may hold a connection by a body that never ends. A writer that
-		// knows no deadlines is that of a test.
-		_ = http.NewResponseController(w).SetReadDeadline(began.Add(e.o.BodyTimeout))
+	if hasBody(r) {
+		hurry(w, e.o.BodyTimeout)
 	}
 	completed := false
 	defer func() {

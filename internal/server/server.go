@@ -98,6 +98,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Allow", "GET, HEAD")
 		return oci.Errorf(oci.CodeUnsupported, "this mirror is read-only: push to the registry itself")
 	}
+	if s.o.Page != nil && r.URL.Path == "/" {
+		w.Header().Add("Vary", "Accept")
+	}
 	if s.o.Page != nil && forPeople(r) {
 		oci.TraceFrom(r.Context()).Kind = kindPage
 		s.o.Page(w, asked, r.Host)

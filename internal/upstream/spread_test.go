@@ -278,6 +278,17 @@ func TestWrongBytesAreTracedToTheEndpointThatSentThem(t *testing.T) {
 	}
 }
 
+func TestStatusTellsARateWhenEnoughIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, Options{}, registrytest.Behavior{}, registrytest.Behavior{})
+		f.endpoints[0].meter.tell(40<<20, 40*time.Second)
+		f.endpoints[1].meter.tell(80<<20, leastKnown*time.Second-1)
+		if s := f.Status(); s.Endpoints[0].Rate != 1<<20 || s.Endpoints[1].Rate != 0 {
+			t.Errorf("%+v", s.Endpoints)
+		}
+	})
+}
+
 func TestPartsGoWhereALineIsFastest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, Options{}, registrytest.Behavior{}, registrytest.Behavior{}, registrytest.Behavior{})

@@ -25,8 +25,10 @@ func pasted(s string) string {
 	case len(words) == 1:
 	case strings.EqualFold(first, "FROM"):
 		name = argument(words[1:])
-	case first == "image:" || first == "-" && words[1] == "image:":
-		name = words[slices.Index(words, "image:")+1:][0]
+	case first == "image:":
+		name = words[1]
+	case first == "-" && words[1] == "image:" && len(words) > 2:
+		name = words[2]
 	case slices.Contains(clients(), first):
 		name = argument(afterVerb(words[1:]))
 	default:

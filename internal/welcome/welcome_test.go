@@ -18,7 +18,7 @@ import (
 	"sampan/internal/oci"
 )
 
-func registry(t *testing.T, name string) oci.Registry {
+func registry(t testing.TB, name string) oci.Registry {
 	t.Helper()
 	r, err := oci.ParseRegistry(name)
 	if err != nil {
@@ -29,7 +29,7 @@ func registry(t *testing.T, name string) oci.Registry {
 
 // newPage is a page of a mirror with a few registries; the operator's domain may be
 // empty.
-func newPage(t *testing.T, domain string) *Page {
+func newPage(t testing.TB, domain string) *Page {
 	t.Helper()
 	o := mirror.Options{Domain: domain, Aliases: map[string]string{"k8s.gcr.io": "registry.k8s.io"}, HideHosts: true}
 	var told []Upstream
@@ -60,7 +60,7 @@ type visit struct {
 	lang   string
 }
 
-func open(t *testing.T, p *Page, v visit) *httptest.ResponseRecorder {
+func open(t testing.TB, p *Page, v visit) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(oci.WithTrace(t.Context(), &oci.Trace{Secure: v.secure}), http.MethodGet, "/?image="+url.QueryEscape(v.image), nil)
 	r.Header.Set("Accept-Language", v.lang)
@@ -267,6 +267,7 @@ func TestNothingThatIsWrittenBecomesMarkup(t *testing.T) {
 // wantInert fails when a page has other elements and attributes than its own.
 func wantInert(t *testing.T, evil, body string) {
 	t.Helper()
+	values, handler := regexp.MustCompile(`"[^"]*"`), regexp.MustCompile(`\son\w+\s*=`)
 	tags := regexp.MustCompile(`<([a-zA-Z!/][^>]*)>`).FindAllStringSubmatch(body, -1)
 	for _, tag := range tags {
 		name := strings.Fields(tag[1] + " ")[0]
@@ -282,7 +283,7 @@ func wantInert(t *testing.T, evil, body string) {
 				t.Errorf("%q made %s", evil, tag[0])
 			}
 		}
-		if outside := regexp.MustCompile(`"[^"]*"`).ReplaceAllString(tag[1], `""`); regexp.MustCompile(`\son\w+\s*=`).MatchString(outside) || strings.Contains(outside, "alert") {
+		if outside := values.ReplaceAllString(tag[1], `""`); handler.MatchString(outside) || strings.Contains(outside, "alert") {
 			t.Errorf("%q made %s", evil, tag[0])
 		}
 	}
@@ -324,7 +325,7 @@ func TestTheFirstPageIsSmall(t *testing.T) {
 func TestStatesAreTold(t *testing.T) {
 	p := newPage(t, "")
 	body := open(t, p, visit{}).Body.String()
-	for registry, state := range map[string]string{"docker.io": "no trouble known", "quay.io": "no answer", "registry.k8s.io": "slow"} {
+	for registry, state := range map[string]string{"docker.io": "no trouble", "quay.io": "no answer", "registry.k8s.io": "slow"} {
 		if !regexp.MustCompile(`<th scope="row">` + registry + `</th><td><span class="badge \w*">` + state).MatchString(body) {
 			t.Errorf("%s is not told to be %q:\n%s", registry, state, body)
 		}
@@ -390,4 +391,32 @@ func TestFilesParse(t *testing.T) {
 			t.Errorf("%+v: only %d files were parsed", v, parsed)
 		}
 	}
+}
+
+// Whatever is pasted, wherever: the page answers, and a name that it shows leads back.
+func FuzzPaste(f *testing.F) {
+	for _, seed := range []string{"nginx", "docker run -it nginx", "FROM a/b:c", "image:", "- image:", "https://hub.docker.com/_/", "oci://x", "$ sudo", "k3v9x2m7q1w8e5r4.m.example/a", "[::1]:5/a/b", "a@sha256:", "Ünï/Çode"} {
+		f.Add(seed, "m.example:8443")
+		f.Add("quay.io/a/b:1", seed)
+	}
+	p := newPage(f, "m.example")
+	f.Fuzz(func(t *testing.T, image, host string) {
+		if len(image) > 4<<10 || len(host) > 4<<10 {
+			return
+		}
+		for _, v := range []visit{{host: host, image: image}, {host: "k3v9x2m7q1w8e5r4." + host, bare: host, image: image, secure: true}} {
+			w := open(t, p, v)
+			if w.Code >= http.StatusInternalServerError {
+				t.Fatalf("%d", w.Code)
+			}
+			a := answerTo(p, v)
+			if a.Image == nil {
+				continue
+			}
+			v.image = a.Image.Name()
+			if back := answerTo(p, v); back.Image == nil || back.Image.Reference.String() != a.Image.Reference.String() {
+				t.Errorf("%q at %q is %s, which is %+v", image, host, a.Image.Name(), back.Image)
+			}
+		}
+	})
 }

@@ -28,15 +28,16 @@
   };
 
   for (const button of document.querySelectorAll("button[data-copy]")) {
-    const label = button.textContent;
+    const label = button.firstElementChild;
+    const before = label.textContent;
     button.hidden = false;
     button.addEventListener("click", async () => {
       const done = await copy(document.getElementById(button.dataset.copy));
       const message = done ? said.dataset.copied : said.dataset.notcopied;
-      button.textContent = message;
+      label.textContent = message;
       said.textContent = "";
       said.textContent = message;
-      setTimeout(() => { button.textContent = label; }, 2000);
+      setTimeout(() => { label.textContent = before; }, 2000);
     });
   }
 }
