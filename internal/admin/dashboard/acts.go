@@ -120,14 +120,33 @@ func (d *Dashboard) upstreams(*http.Request) (view, error) {
 type recentData struct {
 	Kind string // empty for all
 	Rows []admin.Incident
+	Next string // how many to leave out on the next page; empty at the end
 }
 
+// recent lists what went wrong. What comes in between two pages moves the rest down.
 func (d *Dashboard) recent(r *http.Request) (view, error) {
-	p := recentData{Kind: r.URL.Query().Get("kind")}
-	for _, i := range d.o.Recent() {
-		if (p.Kind == "" || p.Kind == i.Kind) && len(p.Rows) < 4*pageSize {
-			p.Rows = append(p.Rows, i)
+	q := r.URL.Query()
+	p := recentData{Kind: q.Get("kind")}
+	after := 0
+	if s := q.Get("after"); s != "" {
+		var err error
+		if after, err = strconv.Atoi(s); err != nil || after < 0 {
+			return view{}, mistake(errors.New("after is a whole number"))
 		}
+	}
+	n := 0
+	for _, i := range d.o.Recent() {
+		if p.Kind != "" && p.Kind != i.Kind {
+			continue
+		}
+		if n++; n <= after {
+			continue
+		}
+		if len(p.Rows) == pageSize {
+			p.Next = strconv.Itoa(after + pageSize)
+			break
+		}
+		p.Rows = append(p.Rows, i)
 	}
 	return view{"recent", p}, nil
 }

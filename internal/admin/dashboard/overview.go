@@ -80,7 +80,9 @@ func (d *Dashboard) overview(r *http.Request) (view, error) {
 		o.Full = min(1, float64(o.Shown)/float64(u.Limit))
 	}
 	for name, usage := range u.Owners {
-		o.Owners = append(o.Owners, owner{name, usage})
+		if name != "" || usage.Blobs > 0 { // those that belong to no registry
+			o.Owners = append(o.Owners, owner{name, usage})
+		}
 	}
 	slices.SortFunc(o.Owners, func(a, b owner) int { return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name)) })
 	for _, u := range d.o.Upstreams() {
