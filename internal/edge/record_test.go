@@ -60,7 +60,8 @@ func TestFirstAnswerIsInLargeRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	tap := &tapped{Conn: raw}
-	client := tls.Client(tap, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) //nolint:gosec // of a test, and in 1.3 the handshake has such records, too
+	// In 1.3 the handshake has such records, too.
+	client := tls.Client(tap, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
 	defer client.Close()
 	if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n"); err != nil {
 		t.Fatal(err)
