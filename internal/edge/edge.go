@@ -275,7 +275,6 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(p) // breaks the response off
 		}
 	}()
-	cw.begin()
 	e.o.Handler.ServeHTTP(cw, r)
 	cw.limitEnd()
 	completed = true

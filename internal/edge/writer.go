@@ -120,16 +120,10 @@ func (w *countingWriter) copyTimed(src io.Reader, left int64) (int64, error) {
 }
 
 // limitEnd gives the client a last time for what is still in buffers when the
-// handler has returned; begin takes it away again for the next request.
+// handler has returned; net/http takes it away again before the next request.
 func (w *countingWriter) limitEnd() {
 	if w.rate > 0 {
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(patience)) // of a test's writer, nothing
-	}
-}
-
-func (w *countingWriter) begin() {
-	if w.rate > 0 {
-		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Time{}) // of a test's writer, nothing
 	}
 }
 

@@ -2,6 +2,7 @@ package fill_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -33,6 +34,9 @@ func content(n int, seed uint64) []byte {
 type upstream struct {
 	body []byte
 	size int64 // told; 0 means the true one
+	// piece is how many bytes a Read gives at most; 0 means 4 KiB, so that a blob
+	// takes many steps.
+	piece int
 	// read is called before each Read with its offset; it may wait, and its
 	// error breaks the body there.
 	read func(ctx context.Context, at int64) error
@@ -89,7 +93,6 @@ type body struct {
 
 func (b *body) Close() error { return nil }
 
-// Read gives at most 4 KiB, so that a blob takes many steps.
 func (b *body) Read(p []byte) (int, error) {
 	if b.u.read != nil {
 		if err := b.u.read(b.ctx, b.at); err != nil {
@@ -99,7 +102,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.at >= b.to {
 		return 0, io.EOF
 	}
-	n := copy(p[:min(len(p), 4<<10)], b.u.body[b.at:b.to])
+	n := copy(p[:min(len(p), cmp.Or(b.u.piece, 4<<10))], b.u.body[b.at:b.to])
 	b.at += int64(n)
 	b.u.mu.Lock()
 	b.u.sent += int64(n)
@@ -133,7 +136,7 @@ func holdAt(at int64, gate <-chan struct{}) func(context.Context, int64) error {
 	}
 }
 
-func newStore(t *testing.T) *disk.Store {
+func newStore(t testing.TB) *disk.Store {
 	t.Helper()
 	s, err := disk.New(disk.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -148,7 +151,7 @@ func newStore(t *testing.T) *disk.Store {
 }
 
 // newGroup makes a group that is closed with the test, before its store.
-func newGroup(t *testing.T, s store.Store) *fill.Group {
+func newGroup(t testing.TB, s store.Store) *fill.Group {
 	t.Helper()
 	g, err := fill.New(fill.Options{Store: s, Log: slog.New(slog.DiscardHandler), Stall: 30 * time.Second})
 	if err != nil {

@@ -64,6 +64,7 @@ func TestBytesAreReadWhileTheyArriveAndTheTailWaitsForTheProof(t *testing.T) {
 			_, err := io.Copy(&got, r)
 			done <- err
 		}()
+		time.Sleep(5 * time.Millisecond) // by the bubble's clock: bytes wait for others for 2
 		synctest.Wait()
 		if n := got.Len(); n != size-16<<10 {
 			t.Errorf("before the proof the reader has %d bytes of %d", n, size)

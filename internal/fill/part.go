@@ -37,20 +37,9 @@ func (f *flight) part(ctx context.Context, src Source, c *claim, open bool, buf 
 	judge := time.AfterFunc(young, f.judge)
 	defer judge.Stop()
 	b := &partBody{r: part.Body, buf: buf, alive: func() { stall.Reset(f.group.o.Stall) }}
-	err = f.pass(b, over)
-	for err == nil {
-		want, over := f.room(c, int64(len(buf)))
-		switch {
-		case want == 0:
-			return nil
-		case over > 0:
-			err = f.pass(b, over)
-		default:
-			err = f.take(b, c, want)
-		}
-	}
+	err = f.gather(b, newBatch(f, c, buf, cancel), over)
 	switch {
-	case errors.Is(err, store.ErrUnwritable):
+	case err == nil, errors.Is(err, store.ErrUnwritable):
 		return err
 	case err != io.EOF:
 		return f.broken(cause(ctx, err))
@@ -58,13 +47,30 @@ func (f *flight) part(ctx context.Context, src Source, c *claim, open bool, buf 
 	return f.finish(c)
 }
 
-// take reads at most want bytes and accepts them.
-func (f *flight) take(b *partBody, c *claim, want int64) error {
-	n, err := b.read(want)
-	if n > 0 {
-		if err := f.accept(c, b.buf[:n]); err != nil {
-			return err
+// gather reads what the claim of a batch wants of a body, behind the first over
+// bytes: nil when that is all, and otherwise why there is no more. All that was
+// read has been passed on then.
+func (f *flight) gather(b *partBody, in *batch, over int64) error {
+	err := f.pass(b, over)
+	for err == nil {
+		want, over := f.room(in.c, int64(len(in.room())))
+		switch {
+		case want == 0:
+			return in.flush()
+		case over > 0:
+			err = f.pass(b, over)
+		default:
+			err = f.take(b, in, want)
 		}
+	}
+	return err
+}
+
+// take reads at most want bytes and passes them on.
+func (f *flight) take(b *partBody, in *batch, want int64) error {
+	n, err := b.read(in.room()[:want])
+	if failed := in.add(n, err != nil); failed != nil {
+		return failed
 	}
 	return err
 }
@@ -73,7 +79,7 @@ func (f *flight) take(b *partBody, c *claim, want int64) error {
 // here already.
 func (f *flight) pass(b *partBody, n int64) error {
 	for n > 0 {
-		got, err := b.read(n)
+		got, err := b.read(b.buf[:min(n, int64(len(b.buf)))])
 		n -= int64(got)
 		switch {
 		case n <= 0 || err == nil:
@@ -91,13 +97,13 @@ func (f *flight) pass(b *partBody, n int64) error {
 // A partBody reads one answer.
 type partBody struct {
 	r     io.Reader
-	buf   []byte
+	buf   []byte // for what is thrown away
 	alive func() // called for each byte that comes, at least
 }
 
-// read reads at most most bytes into buf.
-func (b *partBody) read(most int64) (int, error) {
-	n, err := b.r.Read(b.buf[:min(most, int64(len(b.buf)))])
+// read reads once.
+func (b *partBody) read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
 	if n > 0 {
 		b.alive()
 	}
@@ -174,7 +180,7 @@ func (f *flight) opened(src Source, part oci.BlobPart, c *claim) (over int64, er
 func (f *flight) room(c *claim, most int64) (want, over int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c.at == c.to && (f.plan.size < 0 || f.single && f.lines == 1) {
+	if c.at == c.to && c.done == c.at && (f.plan.size < 0 || f.single && f.lines == 1) {
 		over = f.plan.onward(c)
 	}
 	return min(most, c.to-c.at), over
@@ -196,12 +202,20 @@ func (f *flight) finish(c *claim) error {
 	return nil
 }
 
-// accept writes and hashes bytes that arrived, and lets readers have them.
+// arrived takes n bytes that were read for a claim, or as many as are still its own,
+// and tells whether these were its last. From here on nobody can take them away.
+func (f *flight) arrived(c *claim, n int) (taken int, full bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	taken = int(max(0, min(int64(n), c.to-c.at)))
+	c.at += int64(taken)
+	return taken, c.at == c.to
+}
+
+// accept writes and hashes the next bytes of a claim, and lets readers have them.
 func (f *flight) accept(c *claim, p []byte) error {
 	f.mu.Lock()
-	p = p[:max(0, min(int64(len(p)), c.to-c.at))]
-	off := c.at
-	c.at += int64(len(p)) // from here on nobody can take them away
+	off := c.done
 	f.mu.Unlock()
 	f.group.metrics.bytes.Add(float64(len(p)))
 	if _, err := f.ingest.WriteAt(p, off); err != nil {
@@ -213,7 +227,7 @@ func (f *flight) accept(c *claim, p []byte) error {
 	if f.received == 0 {
 		f.group.metrics.firstByte.Observe(time.Since(f.began).Seconds())
 	}
-	c.done = c.at
+	c.done += int64(len(p))
 	f.received += int64(len(p))
 	f.plan.have.Add(off, off+int64(len(p)))
 	if f.plan.have.EndOf(0) > f.proof.at.Load() {

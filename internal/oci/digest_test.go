@@ -110,3 +110,17 @@ func BenchmarkParseDigest(b *testing.B) {
 		}
 	}
 }
+
+// What is recognized without the library is what the library recognizes.
+func TestShortWayOfSHA256AgreesWithTheLibrary(t *testing.T) {
+	hex64 := strings.Repeat("0123456789abcdef", 4)
+	for _, s := range []string{
+		"sha256:" + hex64, "sha256:" + hex64[1:], "sha256:" + hex64 + "0", "sha256:" + hex64[1:] + "g", "sha256:" + hex64[1:] + "A",
+		"sha256:" + hex64[1:] + "/", "sha256:" + hex64[1:] + ":", "sha256:" + hex64[1:] + "`", "sha256" + hex64, "SHA256:" + hex64, "sha256:", "",
+	} {
+		_, err := ParseDigest(s)
+		if want := godigest.Digest(s).Validate(); (err == nil) != (want == nil) {
+			t.Errorf("%q: %v, and the library says %v", s, err, want)
+		}
+	}
+}

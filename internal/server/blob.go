@@ -50,7 +50,7 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, repo oci.Repo
 	var content io.ReadSeeker = b
 	if f, ok := b.(fileReader); ok {
 		if file := f.File(); file != nil {
-			content = file
+			content = held(file, desc.Size)
 		}
 	}
 	bw := &blobWriter{ResponseWriter: w, r: r, size: desc.Size}
@@ -215,8 +215,11 @@ func (w *blobWriter) ReadFrom(src io.Reader) (int64, error) {
 	var err error
 	if lr, ok := src.(*io.LimitedReader); ok {
 		if sw, ok := lr.R.(sectionWriter); ok {
-			// The header goes out at once: the bytes may be a while.
-			if err = http.NewResponseController(w.ResponseWriter).Flush(); err == nil {
+			// The header goes out at once unless all is here: the bytes may be a while.
+			if _, here := sw.(*smallContent); !here {
+				err = http.NewResponseController(w.ResponseWriter).Flush()
+			}
+			if err == nil {
 				n, err = sw.WriteSectionTo(w.ResponseWriter, lr.N)
 			}
 			w.note(err)

@@ -30,7 +30,7 @@ type medium struct {
 // osMedium is the file system of the operating system.
 func osMedium() medium {
 	return medium{
-		open:     func(path string, flag int) (*os.File, error) { return os.OpenFile(path, flag, fileMode) },
+		open:     openPlain,
 		write:    writeAt,
 		truncate: (*os.File).Truncate,
 		sync:     (*os.File).Sync,
@@ -39,6 +39,20 @@ func osMedium() medium {
 		mkdir:    func(path string) error { return os.Mkdir(path, dirMode) },
 		lstat:    os.Lstat,
 		names:    namesIn,
+	}
+}
+
+// openPlain is [os.OpenFile] for files and directories on a disk, which no poller
+// takes: os tries that each time, in five system calls.
+func openPlain(path string, flag int) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, flag|unix.O_CLOEXEC, fileMode)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
 	}
 }
 
