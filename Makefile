@@ -25,6 +25,7 @@ test: ## run the tests with the race detector
 soak: ## kill the mirror 300 times and reload it 1000 times under load (many minutes, 4 GB of disk)
 	SOAK_KILLS=300 SOAK_RELOADS=1000 go test -count=1 -timeout 60m -v ./soak
 	SOAK_STORE_KILLS=200 SOAK_STORE_BLOBS=1000000 go test -count=1 -timeout 20m -v -run "TestKilledWhileItEvicts|ManyBlobs" ./internal/store/disk
+	SOAK_DELETE_KILLS=200 go test -count=1 -timeout 20m -v -run TestKilledWhileItDeletes ./internal/inventory
 
 e2e: ## pull with real clients from real servers (Debian, as root)
 	bash e2e/run.sh
