@@ -25,6 +25,7 @@ test: ## run the tests with the race detector
 soak: ## kill, reload, fill, purge and start the mirror at length (an hour, 6 GB of disk)
 	SOAK_KILLS=300 SOAK_EVICT_KILLS=200 SOAK_RELOADS=1000 SOAK_LIMIT=10m SOAK_PURGE=100000 SOAK_START=1000000 go test -count=1 -timeout 120m -v ./soak
 	SOAK_STORE_KILLS=200 SOAK_STORE_BLOBS=1000000 go test -count=1 -timeout 20m -v -run "TestKilledWhileItEvicts|ManyBlobs" ./internal/store/disk
+	SOAK_DELETE_KILLS=200 go test -count=1 -timeout 20m -v -run TestKilledWhileItDeletes ./internal/inventory
 
 e2e: ## pull with real clients from real servers (Debian, as root)
 	bash e2e/run.sh

@@ -32,12 +32,13 @@ func boardPages() []boardPage {
 		{"prefetch", "/prefetch", "main", "fetched ahead is here", "提前缓存"},
 		{"purge", "/purge?days=0&registry=docker.io", "#preview", "What would go", "将被删除"},
 		{"upstreams", "/upstreams", "main", "quay.io", "quay.io"},
+		{"recent", "/recent", "tbody", "nowhere.example", "nowhere.example"},
 		{"tasks", "/tasks", "tbody", "nightly", "nightly"},
 		{"configuration", "/configuration", "pre", "domain: " + mirrorDomain, "domain: " + mirrorDomain},
 	}
 }
 
-// startBoard is a mirror with a token, a task and two images.
+// startBoard is a mirror with a token, a task, an image, and a pull that was refused.
 func startBoard(t *testing.T) (m *mirror, token string) {
 	t.Helper()
 	token = "a token for the operator alone"
@@ -46,6 +47,9 @@ func startBoard(t *testing.T) (m *mirror, token string) {
 	crane := newTool(t, "crane")
 	crane.run(t, "validate", "--remote", m.address+"/docker.io/library/tiny:latest")
 	m.waitForFills(t)
+	if status, _, _, err := get("http://" + m.address + "/v2/nowhere.example/team/app/manifests/1"); err != nil || status != http.StatusForbidden {
+		t.Fatalf("a registry that nobody knows: %d, %v", status, err)
+	}
 	return m, token
 }
 

@@ -72,12 +72,22 @@ func TestCacheCommandsLookAfterWhatIsHere(t *testing.T) {
 	want("done", "prefetch", "up.test/team/app:1", "up.test/team/app:2")
 	want("up.test/team/app\n", "ls")
 	want("here", "ls", "up.test/team/app")
+	want("100%", "verify")
+	want(`"state":"done"`, "verify", "-o", "json")
+	want("0 fetches, 0 pulls", "top")
 	want("up.test", "du")
 	want("", "pin", "up.test/team/app:1")
 	want("here, pinned", "ls", "up.test/team/app")
 	if out, err := run("rm", "up.test/team/app:1"); err == nil || !strings.Contains(err.Error(), "pinned") {
 		t.Errorf("%s, %v", out, err)
 	}
+	spoil(t, filepath.Join(dir, "data"))
+	var found *rotten
+	if out, err := run("verify"); !errors.As(err, &found) || found.rotten != 1 || !strings.Contains(out, "1 rotten") {
+		t.Errorf("%s, %v", out, err)
+	}
+	want("0 rotten", "verify")
+	want("done", "prefetch", "up.test/team/app:1", "up.test/team/app:2")
 	want("would be deleted", "purge", "--registry", "up.test", "--dry-run")
 	want("1 tags, 1 manifests and 2 blobs deleted", "rm", "up.test/team/app:2")
 	want("up.test/team/app:1 is pinned and stays", "purge", "--all")
@@ -109,5 +119,22 @@ func TestCacheCommandsLookAfterWhatIsHere(t *testing.T) {
 		if _, err := run(args...); !errors.As(err, &mistake) {
 			t.Errorf("%v: %v", args, err)
 		}
+	}
+}
+
+// spoil changes a bit of one of the blobs.
+func spoil(t *testing.T, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "blobs", "sha256", "*", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(files[0], b, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -282,6 +282,9 @@ func (c *Content) purge(r *http.Request) (string, any, error) {
 		return about, nil, fmt.Errorf("%w: this would purge everything; say all to mean it", errMistake)
 	}
 	report, err := c.Inventory.Purge(r.Context(), s, asked.DryRun, nil)
+	if report == nil {
+		return about, nil, err
+	}
 	return about, report, err
 }
 

@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"sampan/internal/admin"
@@ -14,6 +16,9 @@ import (
 	"sampan/internal/store"
 	"sampan/internal/store/disk"
 )
+
+// deletingFile says, within the data directory, what a deletion is about.
+const deletingFile = "deleting"
 
 // repinEvery is how often it is looked where pinned tags lead.
 const repinEvery = 5 * time.Minute
@@ -42,11 +47,16 @@ func (s stored) Pin(set map[oci.Digest]struct{}) {
 // keepHouse makes what looks after the content and does so at set times, and pins what is pinned before
 // anything can be evicted in the background.
 func (a *App) keepHouse() (err error) {
-	if a.inventory, err = inventory.New(inventory.Options{Refs: a.index, Blobs: stored{a.store}, Log: a.o.Log}); err != nil {
+	if a.inventory, err = inventory.New(inventory.Options{
+		Refs: a.index, Blobs: stored{a.store}, Journal: filepath.Join(a.o.Config.Data.Dir, deletingFile), Log: a.o.Log,
+	}); err != nil {
 		return err
 	}
 	if err := a.inventory.Repin(context.Background()); err != nil {
 		return err
+	}
+	if err := a.inventory.Resume(context.Background()); err != nil {
+		a.o.Log.Warn("deletion that was cut off not ended", "err", err)
 	}
 	if a.prefetch, err = prefetch.New(prefetch.Options{Reader: a.cache, Done: a.repin, Log: a.o.Log}); err != nil {
 		return err
@@ -87,6 +97,9 @@ func (a *App) content(x *admin.Explainer) *admin.Content {
 			}
 			if err != nil {
 				e.Reason = err.Error()
+				if !errors.Is(err, context.Canceled) { // nothing was done
+					e.Detail = nil
+				}
 			}
 			a.audit.Record(e)
 		},

@@ -42,6 +42,9 @@ func (r *Report) name(s string) {
 func (v *Inventory) Delete(ctx context.Context, repo oci.Repository, reference string, dry bool) (*Report, error) {
 	v.changing.Lock()
 	defer v.changing.Unlock()
+	if err := v.resume(ctx); err != nil {
+		return nil, err
+	}
 	p := newPlan(v)
 	if err := v.choose(ctx, p, repo, reference); err != nil {
 		return nil, err
@@ -286,38 +289,78 @@ func (p *plan) add(_ context.Context, c *contents) error {
 		p.leave[d] = p.leave[d] || isManifest
 	}
 	p.parts = append(p.parts, one)
-	p.report.Tags += len(one.tags)
 	return nil
 }
 
 // run deletes: the names first, so that nobody is led to what leaves, and then the
-// bytes that no repository is linked to any more.
+// bytes that no repository is linked to any more. When ctx ends it begins no other
+// repository, ends what it has begun, and returns the report of that with the error.
 func (p *plan) run(ctx context.Context, dry bool) (*Report, error) {
+	if !dry {
+		p.v.note(p.leave)
+	}
+	rest := context.WithoutCancel(ctx) // what has lost its names goes
 	giving := make(map[oci.Repository]map[oci.Digest]bool)
+	var cut error
 	for _, one := range p.parts {
+		if cut = ctx.Err(); cut != nil {
+			break
+		}
 		set := make(map[oci.Digest]bool)
 		for _, d := range one.links {
 			set[d] = true
 		}
 		giving[one.repo] = set
+		p.report.Tags += len(one.tags)
 		if dry {
 			continue
 		}
-		if err := p.forget(ctx, one); err != nil {
+		if err := p.forget(rest, one); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.keepShared(ctx, giving); err != nil {
+	if cut != nil {
+		p.cut(giving)
+	}
+	if !dry {
+		if err := p.v.o.Refs.Flush(rest); err != nil {
+			return nil, fmt.Errorf("inventory: %w", err)
+		}
+	}
+	if err := p.removeUnnamed(rest, giving, dry); err != nil {
 		return nil, err
+	}
+	if !dry {
+		p.v.noted()
+	}
+	return &p.report, cut
+}
+
+// cut takes out what was not begun.
+func (p *plan) cut(begun map[oci.Repository]map[oci.Digest]bool) {
+	p.report.Names = []string{} // not all of them have gone
+	for d := range p.leave {
+		given := false
+		for _, set := range begun {
+			given = given || set[d]
+		}
+		if !given {
+			delete(p.leave, d)
+		}
+	}
+}
+
+// removeUnnamed deletes the bytes that no repository is linked to, but for those that
+// are being given up, and that are not pinned.
+func (p *plan) removeUnnamed(ctx context.Context, giving map[oci.Repository]map[oci.Digest]bool, dry bool) error {
+	if err := p.keepShared(ctx, giving); err != nil {
+		return err
 	}
 	pins, err := p.v.pinnedDigests(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := p.removeAll(ctx, pins, dry); err != nil {
-		return nil, err
-	}
-	return &p.report, nil
+	return p.removeAll(ctx, pins, dry)
 }
 
 func (p *plan) forget(ctx context.Context, one part) error {
@@ -370,6 +413,9 @@ type Selection struct {
 func (v *Inventory) Purge(ctx context.Context, s Selection, dry bool, progress func(repositories int)) (*Report, error) {
 	v.changing.Lock()
 	defer v.changing.Unlock()
+	if err := v.resume(ctx); err != nil {
+		return nil, err
+	}
 	p := newPlan(v)
 	before := time.Now().Add(-s.Unused)
 	n := 0
@@ -377,8 +423,11 @@ func (v *Inventory) Purge(ctx context.Context, s Selection, dry bool, progress f
 		if n++; progress != nil {
 			progress(n)
 		}
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
 		if !s.match(repo) {
-			return true, ctx.Err()
+			return true, nil
 		}
 		c, err := v.contents(ctx, repo)
 		if err != nil {

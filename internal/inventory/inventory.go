@@ -4,9 +4,10 @@
 // It promises that nothing is deleted which something that stays refers to: a blob
 // that another repository is linked to, a manifest that another index or tag of the
 // repository leads to, and what is pinned. A deletion is in force at once for
-// whoever asks next; who is reading reads on. When it is cut off, what was to be
-// deleted is deleted in part, what is left is complete or honestly missing, and
-// deleting again ends it.
+// whoever asks next; who is reading reads on. When whoever asked for it leaves, the
+// repository that it is at is ended and no other begun. When it is cut off by a crash,
+// what is left is complete or honestly missing, and [Inventory.Resume] removes the bytes
+// that have lost their names.
 //
 // It asks no upstream, and what it finds missing it leaves missing.
 //
@@ -43,7 +44,10 @@ type Blobs interface {
 type Options struct {
 	Refs  refs.Catalog
 	Blobs Blobs
-	Log   *slog.Logger
+	// Journal is the file that says what a deletion is about while it runs, so that one
+	// that a crash cuts off is ended by [Inventory.Resume]; empty: nothing does.
+	Journal string
+	Log     *slog.Logger
 }
 
 // An Inventory is made by [New]. Its methods may be called concurrently.
