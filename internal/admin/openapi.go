@@ -6,7 +6,7 @@ import (
 )
 
 //go:embed openapi.yaml
-var description []byte //nolint:gochecknoglobals // embedded
+var description []byte
 
 // serveDescription answers GET /api/v1/openapi.yaml.
 func serveDescription(w http.ResponseWriter, _ *http.Request) {
