@@ -94,21 +94,7 @@ func draw(key, unit string, points []history.Point, from, to time.Time, top floa
 	}
 	y := func(v float64) float64 { return chartBottom - (chartBottom-chartTop)*v/top }
 	for i, f := range values {
-		var path strings.Builder
-		pen := "M"
-		for _, p := range points {
-			v := f(p)
-			if math.IsNaN(v) {
-				pen = "M"
-				continue
-			}
-			fmt.Fprintf(&path, "%s%.1f %.1f", pen, x(p.Time), y(v))
-			if pen == "M" {
-				path.WriteString("h.1") // one point alone is seen as well
-			}
-			pen = "L"
-		}
-		c.Lines = append(c.Lines, line{string(rune('a' + i)), path.String()})
+		c.Lines = append(c.Lines, line{string(rune('a' + i)), path(points, f, x, y)})
 	}
 	for i := range 3 {
 		v := top * float64(i) / 2
@@ -120,6 +106,24 @@ func draw(key, unit string, points []history.Point, from, to time.Time, top floa
 	}
 	c.Rows = rows(points, values)
 	return c
+}
+
+// path draws a line through what f is of the points, with a dash for one that is alone.
+func path(points []history.Point, f func(history.Point) float64, x func(time.Time) float64, y func(float64) float64) string {
+	var text strings.Builder
+	known := func(i int) bool { return i >= 0 && i < len(points) && !math.IsNaN(f(points[i])) }
+	for i, p := range points {
+		switch at := y(f(p)); {
+		case !known(i):
+		case !known(i-1) && !known(i+1):
+			fmt.Fprintf(&text, "M%.1f %.1fh6", x(p.Time)-3, at)
+		case !known(i - 1):
+			fmt.Fprintf(&text, "M%.1f %.1f", x(p.Time), at)
+		default:
+			fmt.Fprintf(&text, "L%.1f %.1f", x(p.Time), at)
+		}
+	}
+	return text.String()
 }
 
 // rows are at most maxRows of the points, the newest first. Of a stretch that has
