@@ -125,6 +125,19 @@ func TestEachActOverTheAPIIsOneEvent(t *testing.T) {
 	m.admin(t, 404, "POST", "/api/v1/tasks/run?name=none", "", "", nil)
 	d.only(t, act{event: "run_task", method: "POST", path: "/api/v1/tasks/run", client: here, reason: "there is no such task: none"}, `"name":"none"`)
 
+	// What only asks what would go changes nothing and is no act, also when it is refused.
+	m.admin(t, 200, "PUT", "/api/v1/pins"+one, "", "", nil)
+	d.acts(t)
+	m.admin(t, 200, "POST", "/api/v1/purge", `{"registry": "up.test", "dry_run": true}`, "", nil)
+	m.admin(t, 200, "DELETE", "/api/v1/repository?dry_run=true&repository=up.test/team/a", "", "", nil)
+	m.admin(t, 409, "DELETE", "/api/v1/image"+one+"&dry_run=true", "", "", nil)
+	if got := d.acts(t); len(got) != 0 {
+		t.Errorf("nothing was changed: %+v", got)
+	}
+	m.admin(t, 409, "DELETE", "/api/v1/image"+one, "", "", nil)
+	d.only(t, act{event: "delete", method: "DELETE", path: "/api/v1/image", about: "up.test/team/a 1", client: here, reason: "it is pinned: up.test/team/a 1"})
+	m.admin(t, 200, "DELETE", "/api/v1/pins"+one, "", "", nil)
+	d.acts(t)
 	m.admin(t, 200, "POST", "/api/v1/purge", `{"pattern": "team/a"}`, "", nil)
 	d.only(t, act{event: "purge", method: "POST", path: "/api/v1/purge", about: "team/a", client: here}, `"tags":1`)
 }
