@@ -238,3 +238,23 @@ func TestAPurgeWhoseClientLeavesTellsWhatHasGone(t *testing.T) {
 		t.Error("no purge was left half done")
 	}
 }
+
+// A reading of all that is stored whose client leaves is one event, too, with how far it
+// came.
+func TestAVerificationWhoseClientLeavesIsOneEvent(t *testing.T) {
+	m, _, d := startWatched(t, "")
+	if err := m.pull("up.test/team/a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	m.awaitBlobs(t, 3)
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/api/v1/verify", nil)
+	r.RemoteAddr = here + ":1"
+	m.app.Admin().ServeHTTP(httptest.NewRecorder(), r)
+	got := d.acts(t)
+	if len(got) != 1 || !strings.HasSuffix(got[0].reason, context.Canceled.Error()) || !strings.Contains(got[0].detail, `"state":"failed"`) ||
+		!strings.Contains(got[0].detail, `"blobs":0`) {
+		t.Errorf("%+v", got)
+	}
+}
