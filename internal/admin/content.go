@@ -30,7 +30,7 @@ type Content struct {
 	// Locate says what an image name means here, as a client would write it.
 	Locate func(image string) (oci.Reference, Named, error)
 	// Audit is told of every change that was asked for: what, about what, with what
-	// result, and why it was not done.
+	// result, and why it was not done. A dry run is none.
 	Audit func(r *http.Request, act, about string, result any, err error)
 
 	verifying verifying
@@ -76,7 +76,9 @@ func (c *Content) register(mux *routes) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			about, result, err := f(r)
-			c.Audit(r, act, about, result, err)
+			if _, dry := result.(preview); !dry {
+				c.Audit(r, act, about, result, err)
+			}
 			reply(w, r, func(*http.Request) (any, error) { return result, err })
 		})
 	}
@@ -229,7 +231,23 @@ func (c *Content) remove(r *http.Request) (string, any, error) {
 		return repo.String(), nil, err
 	}
 	report, err := c.Inventory.Delete(r.Context(), repo, reference, dry)
-	return strings.TrimSpace(repo.String() + " " + reference), report, err
+	return strings.TrimSpace(repo.String() + " " + reference), reported(report, dry), err
+}
+
+// A preview is what would be deleted: of that, no log tells.
+type preview struct{ *inventory.Report }
+
+// reported is the result of a deletion, or of the preview of one; nil where nothing was
+// begun.
+func reported(report *inventory.Report, dry bool) any {
+	switch {
+	case dry:
+		return preview{report}
+	case report == nil:
+		return nil
+	default:
+		return report
+	}
 }
 
 func dryOf(s string) (bool, error) {
@@ -282,10 +300,7 @@ func (c *Content) purge(r *http.Request) (string, any, error) {
 		return about, nil, fmt.Errorf("%w: this would purge everything; say all to mean it", errMistake)
 	}
 	report, err := c.Inventory.Purge(r.Context(), s, asked.DryRun, nil)
-	if report == nil {
-		return about, nil, err
-	}
-	return about, report, err
+	return about, reported(report, asked.DryRun), err
 }
 
 func (c *Content) pin(r *http.Request, pinned bool) (string, any, error) {

@@ -1,6 +1,10 @@
 package app
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Descriptions are those of all metrics, whether they have a value yet or not.
 func (a *App) Descriptions() []string {
@@ -18,3 +22,6 @@ func (a *App) Descriptions() []string {
 
 // AdminRoutes are those of the admin listener.
 func (a *App) AdminRoutes() []string { return a.admin.Routes() }
+
+// Admin is what the admin listener serves.
+func (a *App) Admin() http.Handler { return a.admin }
