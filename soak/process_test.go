@@ -221,6 +221,14 @@ func (h *home) note(text string, bad bool) {
 	}
 }
 
+// tell logs the last lines, for a failure that nobody understands.
+func (h *home) tell(t *testing.T) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.Logf("the last lines of the log:\n%s", strings.Join(h.lines, "\n"))
+}
+
 // mustBeQuiet fails the test for every error and warning in the log.
 func (h *home) mustBeQuiet(t *testing.T) {
 	t.Helper()

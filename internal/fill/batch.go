@@ -2,6 +2,7 @@ package fill
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 )
@@ -35,7 +36,9 @@ type batch struct {
 // while the source is waited for.
 func newBatch(f *flight, c *claim, buf []byte, quit context.CancelCauseFunc) *batch {
 	b := &batch{f: f, c: c, buf: buf, quit: quit}
-	b.timer = time.AfterFunc(gatherTime, b.late)
+	// A time that never comes: late needs the timer, and would run before it is there
+	// where this goroutine has to wait for a processor.
+	b.timer = time.AfterFunc(math.MaxInt64, b.late)
 	b.timer.Stop()
 	return b
 }
