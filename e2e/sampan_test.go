@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -23,6 +24,7 @@ type mirror struct {
 	process *daemon
 
 	upstreams map[string]*upstream
+	looking   sync.Mutex // held while the process is stopped for a look at its files
 	starts    int
 	calls     int // to the real registries, before it started
 }
