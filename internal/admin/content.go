@@ -150,8 +150,9 @@ func pageOf(r *http.Request) (int, error) {
 	return n, nil
 }
 
-// filterOf reads registry, pattern and search.
-func filterOf(get func(string) string) (f inventory.Filter, err error) {
+// ParseFilter reads the parameters registry, pattern and search; what get returns empty
+// chooses nothing.
+func ParseFilter(get func(string) string) (f inventory.Filter, err error) {
 	f.Search = get("search")
 	if s := get("registry"); s != "" {
 		if f.Registry, err = oci.ParseRegistry(s); err != nil {
@@ -167,7 +168,7 @@ func filterOf(get func(string) string) (f inventory.Filter, err error) {
 }
 
 func (c *Content) repositories(r *http.Request) (any, error) {
-	f, err := filterOf(r.URL.Query().Get)
+	f, err := ParseFilter(r.URL.Query().Get)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +285,7 @@ func (c *Content) purge(r *http.Request) (string, any, error) {
 		return "", nil, err
 	}
 	about := strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s", asked.Registry, asked.Pattern, asked.Search, asked.Unused)), " ")
-	f, err := filterOf(func(key string) string {
+	f, err := ParseFilter(func(key string) string {
 		return map[string]string{"registry": asked.Registry, "pattern": asked.Pattern, "search": asked.Search}[key]
 	})
 	if err != nil {

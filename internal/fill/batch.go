@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// gather is how long bytes wait for more that come with them.
+// gatherTime is how long bytes wait for more that come with them.
 const gatherTime = 2 * time.Millisecond
 
 // A batch gathers the bytes of one part, however small the pieces are in which they

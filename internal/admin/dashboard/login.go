@@ -88,10 +88,6 @@ func (d *Dashboard) enter(w http.ResponseWriter, r *http.Request) bool {
 	if d.sessions.has(r) {
 		return true
 	}
-	if r.Method == http.MethodGet && r.URL.Path == "/" {
-		d.render(w, r, http.StatusUnauthorized, view{"login", loginData{}})
-		return false
-	}
 	d.render(w, r, http.StatusUnauthorized, view{"login", loginData{Next: nextOf(r)}})
 	return false
 }
