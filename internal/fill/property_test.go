@@ -197,6 +197,9 @@ func (p *played) Part(ctx context.Context, from, to int64) (oci.BlobPart, error)
 	case n > 0 && n <= len(p.failOpens):
 		return oci.BlobPart{}, &oci.Error{Code: p.failOpens[n-1], RetryAfter: time.Second}
 	case from > 0 && from >= size:
+		if n == 0 {
+			p.opens = 0 // it tells no size, so that a limit behind it may be the reader's answer: the next one is the first
+		}
 		return oci.BlobPart{}, oci.Errorf(oci.CodeRangeInvalid, "nothing there")
 	}
 	whole := p.noRanges || n == p.whole
