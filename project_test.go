@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"internal/edge":                {},
 	"internal/web":                 {},
 	"internal/welcome":             {"internal/mirror", "internal/web"},
+	"internal/client":              {"internal/mirror"},
 	"internal/history":             {},
 	"internal/admin":               {"internal/cache", "internal/access", "internal/history", "internal/inventory", "internal/prefetch", "internal/store"},
 	"internal/admin/dashboard": {
@@ -72,7 +73,7 @@ var arrows = map[string][]string{
 	},
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
-		"internal/rewrite",
+		"internal/rewrite", "internal/client", "internal/mirror",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

@@ -44,6 +44,7 @@ func localize(root *cobra.Command) {
 	}
 	root.SetUsageTemplate(strings.NewReplacer(
 		"Usage:", "用法：",
+		"Examples:", "示例：",
 		"Available Commands:", "命令：",
 		"Global Flags:", "全局选项：",
 		"Flags:", "选项：",

@@ -58,7 +58,7 @@ func TestHelpIsInChinese(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v: %v", path, err)
 		}
-		for _, english := range []string{"Usage", "Flags", "Available", "help for", "version for", "more information", "Generate"} {
+		for _, english := range []string{"Usage", "Examples", "Flags", "Available", "help for", "version for", "more information", "Generate"} {
 			if strings.Contains(out, english) {
 				t.Errorf("%v: %q in\n%s", path, english, out)
 			}

@@ -54,7 +54,7 @@ func validVariable(s string) bool {
 // those that the file mentions, and those that Kubernetes makes of a service
 // called sampan.
 func (l *loader) environment() {
-	names := []string{"SAMPAN_CONFIG", "SAMPAN_UPSTREAMS"}
+	names := append([]string{"SAMPAN_CONFIG", "SAMPAN_UPSTREAMS"}, clientVariables()...)
 	known := make(map[string]bool)
 	for _, s := range settings() {
 		name := s.variable()
@@ -80,6 +80,15 @@ func (l *loader) environment() {
 		c := complainf(msgUnknownVariable)
 		c.meant = suggest(name, names)
 		l.complain(place{field: name}, c)
+	}
+}
+
+// clientVariables are for the tools of the same program, which may run in the same
+// environment.
+func clientVariables() []string {
+	return []string{
+		"SAMPAN_CLIENT_CONFIG", "SAMPAN_MIRROR", "SAMPAN_STYLE", "SAMPAN_CA",
+		"SAMPAN_USERNAME", "SAMPAN_PASSWORD_FILE", "SAMPAN_CODE_FILE",
 	}
 }
 

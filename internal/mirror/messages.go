@@ -41,6 +41,10 @@ func unnameable(ref oci.Reference, base string) error {
 		"无法以此方式表示该镜像名。", ref, clip(base))
 }
 
+func notHere(ref oci.Reference, base string) error {
+	return oci.Errorf(oci.CodeNameInvalid, "%s is no name at %q. 该镜像名不在此镜像站上。", ref, clip(base))
+}
+
 // clip shortens what a client wrote and nobody has parsed.
 func clip(s string) string {
 	const most = 100

@@ -24,7 +24,9 @@ const (
 // mirror's host with an optional port; empty means the configured domain.
 //
 // The result leads back through [Names.Repository] to the repository that ref
-// means after aliases. Where no such name exists (a registry with a port has no
+// means after aliases. The registry is called in it as ref calls it, except in host
+// style where that is an alias without a label: then the name is that of what the
+// alias stands for. Where no such name exists (a registry with a port has no
 // path style, an IP address no names below it) the error is NAME_INVALID; where
 // the registry is not served it is DENIED.
 func (n *Names) Name(ref oci.Reference, style Style, base string) (string, error) {
@@ -43,6 +45,10 @@ func (n *Names) Name(ref oci.Reference, style Style, base string) (string, error
 	if style == HostStyle {
 		if isAddress(hostOnly(base)) {
 			return "", unnameable(ref, base)
+		}
+		if n.firstHost[registry] == "" && n.firstHost[want.Registry()] != "" {
+			// An alias: no wildcard certificate covers its own name below the base.
+			registry, path = want.Registry(), want.Path()
 		}
 		host = n.label(registry) + "." + base
 	} else {

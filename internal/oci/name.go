@@ -171,6 +171,10 @@ func ParseReference(s string) (Reference, error) {
 	return ref, nil
 }
 
+// Untagged tells whether neither tag nor digest was written, so that the tag "latest"
+// is an assumption of [ParseReference].
+func (r Reference) Untagged() bool { return !r.explicit && r.Tag.s == "latest" && r.Digest.IsZero() }
+
 // String returns "registry/path:tag@digest" with what there is.
 func (r Reference) String() string {
 	s := r.Repository.String()

@@ -231,3 +231,12 @@ func TestRepositoriesAreWrittenAsTheirNames(t *testing.T) {
 		}
 	}
 }
+
+func TestUntagged(t *testing.T) {
+	for in, want := range map[string]bool{"nginx": true, "nginx:latest": false, "nginx@" + zeroDigest: false, "quay.io/a/b": true} {
+		ref, err := ParseReference(in)
+		if err != nil || ref.Untagged() != want {
+			t.Errorf("%s: %v, %v", in, ref.Untagged(), err)
+		}
+	}
+}
