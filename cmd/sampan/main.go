@@ -54,8 +54,9 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServeCommand(), newConfigCommand(), newCacheCommand(), newExplainCommand(), newNameCommand(), newDemoCommand())
+	root.AddCommand(newServeCommand(), newConfigCommand(), newCacheCommand(), newExplainCommand(), newNameCommand(), newDemoCommand(), newManCommand())
 	localize(root)
+	completions(root)
 	return root
 }
 

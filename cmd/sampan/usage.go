@@ -43,13 +43,14 @@ func localize(root *cobra.Command) {
 		return
 	}
 	root.SetUsageTemplate(strings.NewReplacer(
+		`Use "{{.CommandPath}} [command] --help" for more information about a command.`,
+		`用 "{{.CommandPath}} [命令] --help" 查看某个命令的说明。`,
 		"Usage:", "用法：",
 		"Examples:", "示例：",
 		"Available Commands:", "命令：",
 		"Global Flags:", "全局选项：",
 		"Flags:", "选项：",
-		`Use "{{.CommandPath}} [command] --help" for more information about a command.`,
-		`用 "{{.CommandPath}} [command] --help" 查看某个命令的说明。`,
+		"[command]", "[命令]",
 	).Replace(root.UsageTemplate()))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -60,7 +61,7 @@ func localize(root *cobra.Command) {
 		case "help":
 			cmd.Short = "显示命令的说明"
 		case "completion":
-			cmd.Short = "生成 shell 的自动补全脚本"
+			localizeCompletion(cmd)
 		}
 	}
 	helpFlags(root)
