@@ -1,0 +1,102 @@
+package runtimes
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// maxConfig bounds a file of a runtime's configuration, in bytes.
+const maxConfig = 4 << 20
+
+// A Machine is where runtimes are.
+type Machine struct {
+	// Root is put in front of every path; empty for the machine itself. Tests and
+	// images of other machines have one.
+	Root string
+	// Home is the person's directory, without Root, and UID who they are: 0 is root.
+	Home string
+	UID  int
+	// Environ is the environment, "KEY=value" each.
+	Environ []string
+	// Command runs a program and returns its standard output; nil runs it on this
+	// machine. A program that is not there is an [exec.ErrNotFound].
+	Command func(ctx context.Context, name string, args ...string) ([]byte, error)
+}
+
+// Path is where a file of the machine is.
+func (m *Machine) Path(path string) string { return filepath.Join(m.Root, path) }
+
+// Read reads a file of the machine; nil where there is none.
+func (m *Machine) Read(path string) ([]byte, error) {
+	f, err := os.Open(m.Path(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(raw) > maxConfig {
+		err = fmt.Errorf("%s: %w", path, errTooLarge)
+	}
+	if raw == nil {
+		raw = []byte{} // an empty file is one
+	}
+	return raw, err
+}
+
+var errTooLarge = errors.New("the file is too large to be a configuration")
+
+// Exists tells whether there is something at a path.
+func (m *Machine) Exists(path string) bool {
+	_, err := os.Lstat(m.Path(path))
+	return err == nil
+}
+
+// Getenv is a variable of the environment; empty where it is not set.
+func (m *Machine) Getenv(name string) string {
+	for i := len(m.Environ) - 1; i >= 0; i-- {
+		if v, ok := strings.CutPrefix(m.Environ[i], name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// Run runs a program of the machine and returns its standard output. Where it fails,
+// the error has the end of what it said.
+func (m *Machine) Run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	if m.Command != nil {
+		return m.Command(ctx, name, args...)
+	}
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // a target's own programs
+	cmd.Env = m.Environ
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return out.Bytes(), fmt.Errorf("%s: %w%s", strings.Join(append([]string{name}, args...), " "), err, tail(said.String()))
+	}
+	return out.Bytes(), nil
+}
+
+// tail is the end of what a program said.
+func tail(said string) string {
+	const most = 600
+	said = strings.TrimSpace(said)
+	if said == "" {
+		return ""
+	}
+	if len(said) > most {
+		said = "…" + said[len(said)-most:]
+	}
+	return ": " + said
+}
