@@ -59,7 +59,11 @@ var arrows = map[string][]string{
 		"internal/access", "internal/admin", "internal/history", "internal/inventory", "internal/prefetch", "internal/store", "internal/web",
 	},
 	"internal/cluster":      {"internal/refs"},
-	"internal/transfer":     {},
+	"internal/progress":     {},
+	"internal/transfer":     {"internal/progress"},
+	"internal/transfer/remote": {
+		"internal/transfer", "internal/upstream", "internal/upstream/credential",
+	},
 	"internal/runtimes":     {},
 	"internal/rewrite":      {"internal/mirror"},
 	"internal/webhook":      {"internal/rewrite"},
@@ -74,6 +78,7 @@ var arrows = map[string][]string{
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
 		"internal/rewrite", "internal/client", "internal/mirror",
+		"internal/progress", "internal/transfer/remote",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},
