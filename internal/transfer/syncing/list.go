@@ -23,6 +23,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"sampan/internal/oci"
+	"sampan/internal/transfer"
 )
 
 // A List is what is to be kept in step.
@@ -214,7 +215,7 @@ func (c *checker) source(at string, s *Source) {
 
 func (c *checker) platforms(at string, list []string) {
 	for i, p := range list {
-		if parts := strings.Split(p, "/"); len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		if _, err := transfer.ParsePlatform(p); err != nil {
 			c.complain(fmt.Sprintf("%s[%d]", at, i), c.text("a platform is os/architecture[/variant], not %q", "平台应为 os/architecture[/variant]，而不是 %q"), p)
 		}
 	}

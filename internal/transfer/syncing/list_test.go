@@ -70,14 +70,14 @@ func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 every: 10s
 schedule: "0 3 * * *"
 names: {rule: flat}
-platforms: [amd64]
+platforms: [a/b/c/d]
 images:
   - UPPER
   - source: nginx:1
     tags: ["1.*"]
   - source: quay.io/a/b
     tags: {semver: "new", newest: -1, include: ["["]}
-    platforms: [linux/amd64, linux]
+    platforms: [linux/amd64, linux/]
 `
 	_, err := Read(strings.NewReader(text), "sync.yaml", english)
 	if err == nil {
