@@ -127,12 +127,12 @@ func literal(s string) bool {
 	return s[0] != ' ' && !strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') })
 }
 
-// plainKey tells whether a key needs no quotes: letters, digits, hyphens and
-// underscores, a letter first, and no word that means yes, no or nothing.
+// plainKey tells whether a key needs no quotes: letters, digits, hyphens, underscores
+// and dots, a letter first, and no word that means yes, no or nothing.
 func plainKey(s string) bool {
 	for i, r := range s {
 		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-		if !letter && (i == 0 || r != '-' && r != '_' && (r < '0' || r > '9')) {
+		if !letter && (i == 0 || r != '-' && r != '_' && r != '.' && (r < '0' || r > '9')) {
 			return false
 		}
 	}
