@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -83,7 +84,13 @@ func (x *examination) lookup(ctx context.Context, host string) ([]netip.Addr, er
 	ctx, cancel := context.WithTimeout(ctx, x.o.Timeout)
 	defer cancel()
 	addrs, err := x.o.Lookup(ctx, host)
-	if err == nil && len(addrs) == 0 {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns) && dns.Server != "":
+		err = fmt.Errorf("%s (%s)", dns.Err, dns.Server)
+	case dns != nil:
+		err = errors.New(dns.Err)
+	case err == nil && len(addrs) == 0:
 		err = errNoAddress
 	}
 	for i := range addrs {
