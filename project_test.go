@@ -59,13 +59,15 @@ var arrows = map[string][]string{
 	"internal/admin/dashboard": {
 		"internal/access", "internal/admin", "internal/history", "internal/inventory", "internal/prefetch", "internal/store", "internal/web",
 	},
-	"internal/cluster":      {"internal/refs"},
-	"internal/transfer":     {},
-	"internal/runtimes":     {},
-	"internal/rewrite":      {"internal/mirror"},
-	"internal/webhook":      {"internal/rewrite"},
-	"internal/registrytest": {},
-	"internal/demo":         {"internal/registrytest"},
+	"internal/cluster":       {"internal/refs"},
+	"internal/transfer":      {},
+	"internal/runtimes":      {"internal/runtimes/edit"},
+	"internal/runtimes/edit": {},
+	"internal/doctor":        {"internal/runtimes"},
+	"internal/rewrite":       {"internal/mirror"},
+	"internal/webhook":       {"internal/rewrite"},
+	"internal/registrytest":  {},
+	"internal/demo":          {"internal/registrytest"},
 	"internal/app": {
 		"internal/access", "internal/access/issuer", "internal/access/rate", "internal/admin", "internal/admin/dashboard", "internal/audit", "internal/cache", "internal/cluster", "internal/config", "internal/edge",
 		"internal/fill", "internal/history", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/proof", "internal/server", "internal/store",
@@ -74,7 +76,7 @@ var arrows = map[string][]string{
 	},
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
-		"internal/rewrite", "internal/client", "internal/mirror", "internal/proof",
+		"internal/rewrite", "internal/client", "internal/mirror", "internal/proof", "internal/doctor",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

@@ -64,8 +64,12 @@ func (r Rancher) Detect(ctx context.Context, m *Machine) (Found, error) {
 		}
 	}
 	slices.Sort(f.Mirrors)
+	f.Closed = m.Exists(r.closed())
 	return f, nil
 }
+
+// closed is the file that keeps the registries themselves from being asked.
+func (r Rancher) closed() string { return path.Join(r.dir(), "config.yaml.d/50-sampan.yaml") }
 
 // Plan implements [Target]. Each registry is named: with "*" newer versions of
 // containerd do not fall back (k3s issue 11857).
@@ -117,9 +121,15 @@ func (r Rancher) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*P
 	}
 	if mirror.NoFallback {
 		const says = "# Written by sampan setup: images come from the mirror or not at all.\ndisable-default-registry-endpoint: true\n"
-		if err := p.add(m, path.Join(r.dir(), "config.yaml.d/50-sampan.yaml"), []byte(says), false); err != nil {
+		if err := p.add(m, r.closed(), []byte(says), false); err != nil {
 			return nil, err
 		}
+	}
+	if !mirror.NoFallback && m.Exists(r.closed()) {
+		p.Notes = append(p.Notes, Note{Text: Text{
+			r.closed() + " still keeps the registries themselves from being asked: remove it where that is not meant",
+			r.closed() + " 仍然禁止直接访问原仓库：若不需要，请删除该文件",
+		}})
 	}
 	r.finish(m, p, &mirror)
 	return p, nil

@@ -5,10 +5,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/pelletier/go-toml/v2"
 
 	"sampan/internal/runtimes/edit"
 )
@@ -158,6 +162,28 @@ func (MicroK8s) Name() string { return "microk8s" }
 func (MicroK8s) Detect(ctx context.Context, m *Machine) (Found, error) {
 	f := detect(ctx, m, "microk8s", "version")
 	f.Present = f.Present || m.Exists("/var/snap/microk8s/current")
+	entries, err := os.ReadDir(m.Path(microk8sDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	for _, e := range entries {
+		file := path.Join(microk8sDir, e.Name(), "hosts.toml")
+		raw, err := m.Read(file)
+		if err != nil || raw == nil {
+			continue
+		}
+		var hosts struct {
+			Host map[string]any `toml:"host"`
+		}
+		if err := toml.Unmarshal(raw, &hosts); err != nil {
+			return f, unreadable(file, err)
+		}
+		f.Files = append(f.Files, file)
+		for url := range hosts.Host {
+			f.Mirrors = append(f.Mirrors, e.Name()+" = "+url)
+		}
+	}
+	slices.Sort(f.Mirrors)
 	return f, nil
 }
 

@@ -33,7 +33,7 @@ func (Podman) Detect(ctx context.Context, m *Machine) (Found, error) {
 	if err != nil {
 		return f, err
 	}
-	f.Mirrors = c.mirrors()
+	f.Mirrors, f.Closed = c.mirrors(), c.closed()
 	return f, nil
 }
 
@@ -136,7 +136,7 @@ func (CRIO) Detect(ctx context.Context, m *Machine) (Found, error) {
 	if err != nil {
 		return f, err
 	}
-	f.Mirrors = c.mirrors()
+	f.Mirrors, f.Closed = c.mirrors(), c.closed()
 	return f, nil
 }
 

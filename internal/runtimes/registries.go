@@ -74,6 +74,18 @@ func (c *registriesConf) mirrors() []string {
 	return all
 }
 
+// closed tells whether every registry that has settings is elsewhere by its location.
+func (c *registriesConf) closed() bool {
+	some := false
+	for _, t := range c.tables {
+		if len(t.Mirrors) > 0 {
+			return false
+		}
+		some = some || t.Prefix != "" && t.Location != "" && t.Location != t.Prefix
+	}
+	return some
+}
+
 // registriesFiles are the files that exist, in the order that they are read.
 func registriesFiles(m *Machine) []string {
 	main := path.Join(systemContainers, "registries.conf")

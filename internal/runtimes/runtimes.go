@@ -66,7 +66,8 @@ type Found struct {
 	Version string   // as it says itself; empty where it does not
 	Files   []string // of its configuration that exist, and those it would read
 	Kind    string   // of several that are set up differently, such as the image store of Docker; empty where there is one
-	Mirrors []string // that it is configured with now, as it writes them
+	Mirrors []string // that it is configured with now, as it writes them, "quay.io = …" where it is one registry's
+	Closed  bool     // it never asks the registries themselves
 }
 
 // A Plan is what a setup would do.
