@@ -17,7 +17,8 @@ import (
 type record struct {
 	Target string   `json:"target"`
 	Files  []saved  `json:"files"`
-	Dirs   []string `json:"dirs,omitempty"` // that were made, outermost first
+	Dirs   []string `json:"dirs,omitempty"`  // that were made, outermost first
+	After  []Step   `json:"after,omitempty"` // that made the runtime read the files
 }
 
 // saved is one file of a record.
