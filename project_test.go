@@ -53,6 +53,7 @@ var arrows = map[string][]string{
 	"internal/web":                 {},
 	"internal/welcome":             {"internal/mirror", "internal/web"},
 	"internal/client":              {"internal/mirror"},
+	"internal/proof":               {},
 	"internal/history":             {},
 	"internal/admin":               {"internal/cache", "internal/access", "internal/history", "internal/inventory", "internal/prefetch", "internal/store"},
 	"internal/admin/dashboard": {
@@ -69,13 +70,13 @@ var arrows = map[string][]string{
 	"internal/demo":          {"internal/registrytest"},
 	"internal/app": {
 		"internal/access", "internal/access/issuer", "internal/access/rate", "internal/admin", "internal/admin/dashboard", "internal/audit", "internal/cache", "internal/cluster", "internal/config", "internal/edge",
-		"internal/fill", "internal/history", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/server", "internal/store",
+		"internal/fill", "internal/history", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/proof", "internal/server", "internal/store",
 		"internal/store/disk", "internal/store/s3", "internal/store/scrub", "internal/upstream", "internal/upstream/credential",
 		"internal/tracing", "internal/webhook", "internal/welcome",
 	},
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
-		"internal/rewrite", "internal/client", "internal/mirror", "internal/doctor",
+		"internal/rewrite", "internal/client", "internal/mirror", "internal/doctor", "internal/proof",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},
