@@ -63,7 +63,7 @@ var arrows = map[string][]string{
 	"internal/transfer":      {},
 	"internal/runtimes":      {"internal/runtimes/edit"},
 	"internal/runtimes/edit": {},
-	"internal/doctor":        {"internal/runtimes"},
+	"internal/doctor":        {"internal/proof", "internal/runtimes"},
 	"internal/rewrite":       {"internal/mirror"},
 	"internal/webhook":       {"internal/rewrite"},
 	"internal/registrytest":  {},
