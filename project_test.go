@@ -63,7 +63,7 @@ var arrows = map[string][]string{
 	"internal/transfer":      {},
 	"internal/runtimes":      {"internal/runtimes/edit"},
 	"internal/runtimes/edit": {},
-	"internal/doctor":        {"internal/runtimes"},
+	"internal/doctor":        {"internal/proof", "internal/runtimes"},
 	"internal/rewrite":       {"internal/mirror"},
 	"internal/webhook":       {"internal/rewrite"},
 	"internal/registrytest":  {},
@@ -76,7 +76,7 @@ var arrows = map[string][]string{
 	},
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
-		"internal/rewrite", "internal/client", "internal/mirror", "internal/proof", "internal/doctor",
+		"internal/rewrite", "internal/client", "internal/mirror", "internal/doctor", "internal/proof",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

@@ -196,6 +196,8 @@ func checkName(id string) string {
 		return text("answer", "应答")
 	case "login":
 		return text("login", "登录")
+	case "pull":
+		return text("pull", "拉取")
 	case "clock":
 		return text("clock", "时钟")
 	default:

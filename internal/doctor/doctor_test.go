@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"sampan/internal/proof"
 	"sampan/internal/runtimes"
 )
 
@@ -65,6 +66,9 @@ func newWorld(t *testing.T) *world {
 
 // sampan answers as one does.
 func sampan(rw http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/v2/docker.io/"+proof.Path+"/manifests/") {
+		return
+	}
 	if r.URL.Path != "/v2/" {
 		rw.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(rw, `{"errors":[{"code":"NAME_UNKNOWN","message":"this is a mirror of container registries: it answers …"}]}`)
@@ -220,14 +224,15 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		"the clocks differ much": {
 			func(w *world) { w.now = w.now.Add(time.Hour) }, []string{"problem clock"}, "differ by 1h0m",
 		},
-		"the clocks differ a little": {func(w *world) { w.now = w.now.Add(5 * time.Minute) }, []string{"warning clock"}, ""},
-		"a page answers":             {func(w *world) { w.serve(mirrorHost, "192.88.0.1", answers(404)) }, []string{"problem mirror-answer"}, "status 404"},
-		"this machine is refused":    {func(w *world) { w.serve(mirrorHost, "192.88.0.1", answers(403)) }, []string{"problem mirror-answer"}, "status 403"},
-		"a redirect answers":         {func(w *world) { w.serve(mirrorHost, "192.88.0.1", answers(302)) }, []string{"problem mirror-answer"}, "status 302"},
-		"another registry answers":   {func(w *world) { w.serve(mirrorHost, "192.88.0.1", answers(200)) }, []string{"warning mirror-other"}, ""},
-		"the mirror asks who it is":  {func(w *world) { w.serve(mirrorHost, "192.88.0.1", closed) }, nil, ""},
-		"the login is refused":       {func(w *world) { w.serve(mirrorHost, "192.88.0.1", closed); w.options.Mirror.Username = "ann" }, []string{"problem mirror-login"}, "ann"},
-		"the login is good":          {func(w *world) { w.serve(mirrorHost, "192.88.0.1", closed); w.options.Mirror.Username = "bob" }, nil, ""},
+		"the clocks differ a little":    {func(w *world) { w.now = w.now.Add(5 * time.Minute) }, []string{"warning clock"}, ""},
+		"a page answers":                {func(w *world) { w.serve(mirrorHost, "192.88.0.1", answers(404)) }, []string{"problem mirror-answer"}, "status 404"},
+		"this machine is refused":       {func(w *world) { w.serve(mirrorHost, "192.88.0.1", answers(403)) }, []string{"problem mirror-answer"}, "status 403"},
+		"a redirect answers":            {func(w *world) { w.serve(mirrorHost, "192.88.0.1", answers(302)) }, []string{"problem mirror-answer"}, "status 302"},
+		"another registry answers":      {func(w *world) { w.serve(mirrorHost, "192.88.0.1", answers(200)) }, []string{"warning mirror-other"}, ""},
+		"the mirror asks who it is":     {func(w *world) { w.serve(mirrorHost, "192.88.0.1", closed) }, []string{"warning mirror-login"}, "without a login"},
+		"this machine may pull nothing": {func(w *world) { w.serve(mirrorHost, "192.88.0.1", denied) }, []string{"problem mirror-denied"}, "not [1m today"},
+		"the login is refused":          {func(w *world) { w.serve(mirrorHost, "192.88.0.1", closed); w.options.Mirror.Username = "ann" }, []string{"problem mirror-login"}, "ann"},
+		"the login is good":             {func(w *world) { w.serve(mirrorHost, "192.88.0.1", closed); w.options.Mirror.Username = "bob" }, nil, ""},
 		"no runtime uses the mirror": {func(w *world) {
 			w.options.Targets = []runtimes.Target{fake{name: "k3s", found: runtimes.Found{Present: true}}}
 		}, []string{"problem runtime-unused"}, "k3s"},
@@ -315,6 +320,16 @@ func closed(w http.ResponseWriter, r *http.Request) {
 	if name, _, _ := r.BasicAuth(); name != "bob" {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="https://mirror.example.com/v2/token",service="sampan"`)
 		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	sampan(w, r)
+}
+
+// denied answers, and lets nobody pull.
+func denied(w http.ResponseWriter, r *http.Request) {
+	if strings.Contains(r.URL.Path, "/manifests/") {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"errors":[{"code":"DENIED","message":"not\u001b[1m today"}]}`)
 		return
 	}
 	sampan(w, r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,9 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
 
+	"sampan/internal/proof"
 	"sampan/internal/runtimes"
 )
 
@@ -295,11 +298,46 @@ func (x *examination) who(ctx context.Context, c *http.Client) {
 	sampan := err == nil && (strings.Contains(e.body, "this is a mirror of container registries") || strings.Contains(e.header.Get("Www-Authenticate"), `service="sampan"`))
 	if sampan {
 		x.check("answer", true, say("a sampan answers", "应答者是 sampan"))
+		x.pulls(ctx, c)
 		return
 	}
 	x.check("answer", true, say("a registry answers, and not a sampan", "应答者是镜像仓库，但不是 sampan"))
 	x.find(rankMirror, Warning, "mirror-other", say("what answers at %s is a registry, and not a sampan", "%s 的应答者是镜像仓库，但不是 sampan", x.o.Mirror.URL),
 		say("check the address where that is not meant", "若并非有意，请检查地址"))
+}
+
+// pulls asks for the image that mirrors have of their own, as a pull would.
+func (x *examination) pulls(ctx context.Context, c *http.Client) {
+	e, err := x.get(ctx, c, "/v2/docker.io/"+proof.Path+"/manifests/"+proof.Nonce().String(), x.o.Mirror.Username != "")
+	switch {
+	case err != nil:
+		x.check("pull", false, say("no answer: %v", "没有应答：%v", err))
+		x.find(rankMirror, Problem, "mirror-answer", say("the mirror does not answer a pull: %v", "镜像站不应答拉取请求：%v", err), say("see the mirror's log", "查看镜像站日志"))
+	case e.status == http.StatusOK:
+		x.check("pull", true, say("this machine may pull", "本机可以拉取"))
+	case e.status == http.StatusUnauthorized && x.o.Mirror.Username == "":
+		x.check("pull", false, say("a login or an access code is needed", "需要账号或访问码"))
+		x.find(rankMirror, Warning, "mirror-login", say("the mirror serves this machine nothing without a login or an access code", "没有账号或访问码，镜像站不向本机提供内容"),
+			say("say --username and --password-file, or --code-file, here and to sampan setup", "在此命令和 sampan setup 中使用 --username 和 --password-file，或 --code-file"))
+	case e.status == http.StatusNotFound: // an older sampan, or a rule that keeps the name secret
+	default:
+		x.check("pull", false, say("a pull is answered with %d: %s", "拉取的应答为 %d：%s", e.status, message(e.body)))
+		x.find(rankMirror, Problem, "mirror-denied", say("the mirror lets this machine pull nothing: %s", "镜像站不允许本机拉取：%s", message(e.body)),
+			say("ask the mirror's operator who may use it, and for what", "向镜像站管理员确认谁可以使用、可以拉取什么"))
+	}
+}
+
+// message is what an answer says of itself, for a line of text.
+func message(body string) string {
+	var answer struct {
+		Errors []struct{ Message string }
+	}
+	if json.Unmarshal([]byte(body), &answer) != nil || len(answer.Errors) == 0 {
+		return "-"
+	}
+	const most = 300
+	said := []rune(strings.Join(strings.FieldsFunc(answer.Errors[0].Message, unicode.IsControl), " "))
+	return string(said[:min(len(said), most)])
 }
 
 // clock compares the clocks of both machines.

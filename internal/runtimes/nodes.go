@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -287,4 +288,31 @@ func withHost(before []byte, table string) ([]byte, error) {
 	}
 	after := []byte(head + table + rest)
 	return after, sameBut(before, after)
+}
+
+// errByHand is that of a hosts.toml that cannot be added to.
+var errByHand = errors.New("its tables are written in an unusual way")
+
+// sameBut fails where a hosts.toml with one more host does not mean the same besides.
+func sameBut(before, after []byte) error {
+	type file struct {
+		Server string         `toml:"server"`
+		Host   map[string]any `toml:"host"`
+	}
+	var old, now file
+	if err := toml.Unmarshal(before, &old); err != nil {
+		return err
+	}
+	if err := toml.Unmarshal(after, &now); err != nil {
+		return err
+	}
+	if old.Server != now.Server || len(now.Host) != len(old.Host)+1 {
+		return errByHand
+	}
+	for name, host := range old.Host {
+		if !reflect.DeepEqual(host, now.Host[name]) {
+			return errByHand
+		}
+	}
+	return nil
 }

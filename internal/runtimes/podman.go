@@ -3,13 +3,13 @@ package runtimes
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
 	"path"
-	"slices"
 	"strings"
+
+	"sampan/internal/runtimes/edit"
 )
 
 // Podman is Podman, and with it Buildah and Skopeo, which read the same files.
@@ -79,38 +79,11 @@ func withLogin(m *Machine, file string, mirror *Mirror) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]json.RawMessage{}
-	if len(before) > 0 {
-		if err := json.Unmarshal(before, &all); err != nil || all == nil {
-			return nil, unreadable(file, cmpErr(err, errNoObject))
-		}
+	after, err := edit.JSON(before, edit.Set{Path: []string{"auths", mirror.Host, "auth"}, Value: mirror.basic()})
+	if err != nil {
+		return nil, unreadable(file, err)
 	}
-	logins := map[string]json.RawMessage{}
-	if raw, ok := all["auths"]; ok {
-		if err := json.Unmarshal(raw, &logins); err != nil || logins == nil {
-			return nil, unreadable(file, cmpErr(err, errNoObject))
-		}
-	}
-	login := map[string]string{"auth": mirror.basic()}
-	var old map[string]string
-	if json.Unmarshal(logins[mirror.Host], &old) == nil && old["auth"] == login["auth"] {
-		return before, nil
-	}
-	if logins[mirror.Host], err = json.Marshal(login); err != nil {
-		return nil, err
-	}
-	if all["auths"], err = json.Marshal(logins); err != nil {
-		return nil, err
-	}
-	return pretty(all)
-}
-
-var errNoObject = errors.New("it is no JSON object")
-
-// cmpErr is the first error there is.
-func cmpErr(errs ...error) error {
-	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-	return errs[i]
+	return after, nil
 }
 
 // A CRIO is CRI-O.

@@ -1,8 +1,6 @@
 package runtimes
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net"
 	"path"
@@ -138,14 +136,4 @@ func hostTable(m *Mirror, ca string) string {
 		fmt.Fprintf(&b, "\n[host.%q.header]\n  Authorization = %q\n", m.URL, "Basic "+m.basic())
 	}
 	return b.String()
-}
-
-// pretty is a value as indented JSON.
-func pretty(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetIndent("", "\t")
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return b.Bytes(), err
 }
