@@ -177,3 +177,9 @@ func syncDir(dir string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// Has tells whether a target is set up.
+func (s *Store) Has(target string) bool {
+	n, err := s.newest(target)
+	return err == nil && n > 0
+}
