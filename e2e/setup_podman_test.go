@@ -96,7 +96,7 @@ func (p *prepared) undo(t *testing.T) {
 	if maps.Equal(p.look(t), p.before) {
 		t.Error("the setup changed nothing")
 	}
-	if _, _, err := runtimes.Undo(p.machine, p.store, p.target, false); err != nil {
+	if _, _, _, err := runtimes.Undo(p.machine, p.store, p.target, false); err != nil {
 		t.Fatal(err)
 	}
 	after := p.look(t)
