@@ -87,7 +87,7 @@ func TestGoldenFiles(t *testing.T) {
 				if err != nil || again.Changes() {
 					t.Errorf("a second setup changes something: %v", err)
 				}
-				if _, _, err := Undo(m, s, target.Name(), false); err != nil {
+				if _, _, _, err := Undo(m, s, target.Name(), false); err != nil {
 					t.Fatal(err)
 				}
 				_ = os.RemoveAll(s.dir)

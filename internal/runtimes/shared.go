@@ -25,6 +25,9 @@ func (m *Mirror) registries() []string {
 	return slices.Compact(names)
 }
 
+// secret tells whether what names the mirror must not be read by others.
+func (m *Mirror) secret() bool { return m.Username != "" || m.Code != "" }
+
 // proofImage is a small image of a registry of the mirror.
 func (m *Mirror) proofImage() string {
 	if slices.Contains(m.registries(), "registry.k8s.io") {
@@ -111,10 +114,7 @@ func byHand(file string, err error, paste string) *Refusal {
 // hostsFile is the hosts.toml of one registry for containerd. A mirror's certificates
 // are at ca on the node.
 func hostsFile(registry string, m *Mirror, ca string) []byte {
-	server := "https://" + registry
-	if registry == oci.DockerHub.String() {
-		server = "https://registry-1.docker.io"
-	}
+	server := origin(registry)
 	if m.NoFallback {
 		server = m.URL
 	}

@@ -3,7 +3,7 @@ package runtimes
 // Targets are all runtimes that can be set up, in the order that people are shown them.
 func Targets() []Target {
 	return []Target{
-		Podman{}, CRIO{}, K3s(), RKE2(), BuildKit{}, Buildx(), Kind{}, Minikube{}, MicroK8s{}, Talos{},
+		Docker{}, DockerDesktop{}, Colima{}, Containerd{}, Nerdctl{}, Podman{}, CRIO{}, K3s(), RKE2(), BuildKit{}, Buildx(), Kind{}, Minikube{}, MicroK8s{}, Talos{},
 	}
 }
 
