@@ -94,7 +94,7 @@ func (r Rancher) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*P
 			continue
 		}
 		endpoints := []string{mirror.URL}
-		if !mirror.NoFallback {
+		if !mirror.NoFallback && !mirror.Replace {
 			endpoints = append(endpoints, slices.DeleteFunc(old.Endpoint, func(e string) bool { return strings.TrimSuffix(e, "/") == mirror.URL })...)
 		}
 		sets = append(sets, edit.Set{Path: []string{"mirrors", registry, "endpoint"}, Value: edit.Strings(endpoints...)})
@@ -113,7 +113,7 @@ func (r Rancher) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*P
 	if err != nil {
 		return nil, byHand(r.registries(), err, pasteOf(sets))
 	}
-	if err := p.add(m, r.registries(), after, mirror.Username != ""); err != nil {
+	if err := p.add(m, r.registries(), after, mirror.secret()); err != nil {
 		return nil, err
 	}
 	if err := p.addCA(m, &mirror, ca); err != nil {
@@ -158,7 +158,7 @@ func (r Rancher) finish(m *Machine, p *Plan, mirror *Mirror) {
 		crictl = []string{"/var/lib/rancher/rke2/bin/crictl", "--config", "/var/lib/rancher/rke2/agent/etc/crictl.yaml"}
 	}
 	p.Proof = &Proof{
-		Image:  image,
+		Image: image, Registries: mirror.toProve(),
 		Pull:   [][]string{append(slices.Clone(crictl), "pull", image)},
 		Remove: [][]string{append(slices.Clone(crictl), "rmi", image)},
 	}
