@@ -20,6 +20,7 @@ import (
 )
 
 const (
+	agent      = "sampan-doctor" // how it calls itself
 	maxAnswer  = 64 << 10           // bytes of an answer that are read
 	soonOver   = 7 * 24 * time.Hour // an issuer renews earlier
 	skewTold   = 2 * time.Minute
@@ -250,6 +251,7 @@ func (x *examination) get(ctx context.Context, c *http.Client, path string, logi
 	if err != nil {
 		return exchange{}, err
 	}
+	req.Header.Set("User-Agent", agent)
 	if login {
 		req.SetBasicAuth(x.o.Mirror.Username, x.o.Mirror.Password)
 	}

@@ -133,6 +133,7 @@ func (x *examination) ask(ctx context.Context, r Registry, found *Reach) {
 		found.State, found.Says = Unreachable, say("%v", "%v", err)
 		return
 	}
+	req.Header.Set("User-Agent", agent)
 	resp, err := c.Do(req)
 	if err == nil {
 		_ = resp.Body.Close() // HEAD has none

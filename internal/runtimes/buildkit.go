@@ -149,9 +149,15 @@ func (b BuildKit) finish(m *Machine, p *Plan, file string, mirror *Mirror) {
 		})
 		return
 	}
-	p.After = []Step{{Command: []string{"systemctl", "restart", "buildkit"}, Interrupts: true, Why: Text{
-		"the file is read at the start alone; builds that are running end", "该文件只在启动时读取；正在进行的构建会中断",
-	}}}
+	why := Text{"the file is read at the start alone; builds that are running end", "该文件只在启动时读取；正在进行的构建会中断"}
+	switch {
+	case m.UID == 0 && m.unit("buildkit"):
+		p.After = []Step{{Command: []string{"systemctl", "restart", "buildkit"}, Interrupts: true, Why: why}}
+	case m.UID == 0:
+		p.Notes = append(p.Notes, Note{Text: Text{"restart buildkitd: " + why.English, "请重启 buildkitd：" + why.Chinese}})
+	default:
+		p.After = []Step{{Command: []string{"systemctl", "--user", "restart", "buildkit"}, Interrupts: true, Why: why}}
+	}
 	p.Proof = &Proof{
 		Image: mirror.proofImage(), Registries: mirror.toProve(),
 		Do:   func(ctx context.Context, image string) error { return b.build(ctx, m, image) },

@@ -145,7 +145,7 @@ func (r Rancher) finish(m *Machine, p *Plan, mirror *Mirror) {
 		units = []string{"rke2-server", "rke2-agent"}
 	}
 	for _, unit := range units {
-		if m.Exists("/etc/systemd/system/"+unit+".service") || m.Exists("/usr/local/lib/systemd/system/"+unit+".service") || m.Exists("/usr/lib/systemd/system/"+unit+".service") {
+		if m.unit(unit) {
 			p.After = append(p.After, Step{Command: []string{"systemctl", "restart", unit}, Why: Text{
 				"the file is read at the start alone; containers go on running, the API is away for some seconds",
 				"该文件只在启动时读取；容器继续运行，API 会中断几秒",
