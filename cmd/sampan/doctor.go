@@ -172,11 +172,11 @@ func diagnosis(r *doctor.Report, url string) string {
 	}
 	b.WriteString(text("\nWhat to do, the most important first\n", "\n处理办法（按重要程度）\n"))
 	for i, f := range r.Findings {
-		kind := text("problem", "问题")
+		kind := text("problem: ", "问题：")
 		if f.Severity == doctor.Warning {
-			kind = text("warning", "注意")
+			kind = text("warning: ", "注意：")
 		}
-		fmt.Fprintf(&b, "%3d. %s: %s\n     → %s\n", i+1, kind, say(f.What), say(f.Do))
+		fmt.Fprintf(&b, "%3d. %s%s\n     → %s\n", i+1, kind, say(f.What), say(f.Do))
 	}
 	return b.String()
 }

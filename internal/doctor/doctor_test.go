@@ -242,6 +242,15 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		"one of two uses the mirror": {func(w *world) {
 			w.options.Targets = append(w.options.Targets, fake{name: "k3s", found: runtimes.Found{Present: true}})
 		}, []string{"warning runtime-unused"}, "k3s"},
+		"Docker's containerd is Docker's": {
+			func(w *world) {
+				w.options.Targets = []runtimes.Target{
+					fake{name: "docker", found: runtimes.Found{Present: true, Mirrors: []string{"https://" + mirrorHost}}},
+					fake{name: "containerd", found: runtimes.Found{Present: true}},
+				}
+			},
+			nil, "",
+		},
 		"an access code is the mirror": {func(w *world) {
 			w.options.Targets = []runtimes.Target{fake{name: "docker", found: runtimes.Found{Present: true, Mirrors: []string{"https://abcdefghij0123456789." + mirrorHost + "/"}}}}
 		}, nil, ""},

@@ -160,9 +160,9 @@ func (x *examination) ask(ctx context.Context, r Registry, found *Reach) {
 func inner(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
-		return u.Err
+		return bare(u.Err)
 	}
-	return err
+	return bare(err)
 }
 
 // bogon tells whether no public registry can have an address, and why.
