@@ -129,7 +129,7 @@ func freeSpace(dir string) (free, size uint64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, err
 	}
-	block := uint64(st.Bsize) //nolint:gosec // never negative
+	block := uint64(st.Bsize)
 	return st.Bavail * block, st.Blocks * block, nil
 }
 

@@ -167,7 +167,7 @@ func (x *examination) certificate(ctx context.Context, host, port string) bool {
 	if err != nil {
 		return x.connect(ctx, host, port) // it is gone since
 	}
-	defer raw.Close()
+	defer func() { _ = raw.Close() }() // it was only looked at
 	conn := tls.Client(raw, &tls.Config{ServerName: host, RootCAs: x.roots(), Time: x.o.Now, MinVersion: tls.VersionTLS12})
 	err = conn.HandshakeContext(ctx)
 	if err != nil {

@@ -183,8 +183,14 @@ func bogon(a netip.Addr) (runtimes.Text, bool) {
 	}{
 		{"198.18.0.0/15", say("an address that proxies with made-up addresses give out", "代理软件的虚构地址（fake-ip）")},
 		{"100.64.0.0/10", private},
-		{"0.0.0.0/8", nobody}, {"192.0.2.0/24", nobody}, {"198.51.100.0/24", nobody}, {"203.0.113.0/24", nobody}, {"240.0.0.0/4", nobody},
-		{"2001:db8::/32", nobody}, {"2001::/32", nobody}, {"100::/64", nobody},
+		{"0.0.0.0/8", nobody},
+		{"192.0.2.0/24", nobody},
+		{"198.51.100.0/24", nobody},
+		{"203.0.113.0/24", nobody},
+		{"240.0.0.0/4", nobody},
+		{"2001:db8::/32", nobody},
+		{"2001::/32", nobody},
+		{"100::/64", nobody},
 	} {
 		if netip.MustParsePrefix(b.prefix).Contains(a) {
 			return b.why, true

@@ -171,7 +171,7 @@ func (BuildKit) build(ctx context.Context, m *Machine, image string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // it is temporary
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM "+image+"\n"), 0o600); err != nil {
 		return err
 	}
