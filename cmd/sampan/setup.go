@@ -180,7 +180,7 @@ func (s *setup) do(ctx context.Context) error {
 	if waiting {
 		return errors.New(text("not proven: the settings are not in effect yet", "未验证：设置尚未生效"))
 	}
-	return s.prove(ctx, plan)
+	return s.prove(ctx, plan, len(steps) > 0)
 }
 
 // plan finds the runtime and says what to do.
@@ -263,16 +263,28 @@ func (s *setup) takeSteps(ctx context.Context, steps []runtimes.Step) (waiting b
 		return true, nil
 	}
 	for _, step := range steps {
+		if len(step.Command) == 0 {
+			s.tellSteps([]runtimes.Step{step})
+			waiting = true
+			continue
+		}
 		s.sayf(text("Running %s: %s", "运行 %s：%s"), strings.Join(step.Command, " "), text(step.Why.English, step.Why.Chinese))
 		if err := step.Take(ctx, s.machine); err != nil {
 			return true, err
 		}
 	}
-	return false, nil
+	return waiting, nil
 }
 
 // takeBack undoes the newest setup.
 func (s *setup) takeBack(ctx context.Context) error {
+	if s.restart && s.here() {
+		if changed, err := runtimes.Conflicts(s.machine, s.store, s.target.Name()); err == nil && len(changed) == 0 {
+			if err := runtimes.Leave(ctx, s.machine, s.store, s.target); err != nil {
+				s.sayf(text("The runtime may keep the mirror until it is restarted: %v", "运行时可能在重启前仍使用镜像站：%v"), permission(err))
+			}
+		}
+	}
 	done, steps, left, err := runtimes.Undo(s.machine, s.store, s.target.Name(), s.force)
 	if conflict := (*runtimes.Conflict)(nil); errors.As(err, &conflict) {
 		return fmt.Errorf(text(
@@ -294,6 +306,10 @@ func (s *setup) takeBack(ctx context.Context) error {
 	}
 	if left > 0 {
 		s.sayf(text("An earlier setup of %s is still there: undo once more to go back before it.", "还有更早的 %s 设置：再次恢复可回到其之前的状态。"), s.target.Name())
+	}
+	if _, leaves := s.target.(runtimes.Leaver); leaves && !s.restart && len(steps) > 0 {
+		s.say(text("The runtime keeps the mirror until it is restarted.", "在重启之前，运行时仍会使用镜像站。"))
+		return nil
 	}
 	_, err = s.takeSteps(ctx, steps)
 	return err

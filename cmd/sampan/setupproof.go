@@ -62,9 +62,16 @@ func askForProof(ctx context.Context, m *client.Mirror) error {
 	}
 }
 
-// prove has the runtime pull, and tells who answered.
-func (s *setup) prove(ctx context.Context, plan *runtimes.Plan) error {
+// comingUp is how long a runtime may take after it was restarted.
+const comingUp = 30 * time.Second
+
+// prove has the runtime pull, and tells who answered. One that was restarted just now
+// gets time to come up.
+func (s *setup) prove(ctx context.Context, plan *runtimes.Plan, restarted bool) error {
 	err := s.pullAll(ctx, plan.Proof)
+	if restarted {
+		err = s.pullUntil(ctx, plan.Proof, err)
+	}
 	if err == nil || errors.Is(err, runtimes.ErrNoClient) || ctx.Err() != nil {
 		return noClient(err)
 	}
@@ -72,13 +79,28 @@ func (s *setup) prove(ctx context.Context, plan *runtimes.Plan) error {
 	if again := plan.After; !plan.Changes() && len(again) > 0 {
 		if waiting, stepErr := s.takeSteps(ctx, again); stepErr != nil {
 			return stepErr
-		} else if !waiting {
-			if err = s.pullAll(ctx, plan.Proof); err == nil {
-				return nil
-			}
+		} else if waiting {
+			return err
+		} else if err = s.pullUntil(ctx, plan.Proof, err); err == nil {
+			return nil
 		}
 	}
 	return s.blame(ctx, plan.Proof, err)
+}
+
+// pullUntil pulls once more after an error, until there is none or the time is over.
+func (s *setup) pullUntil(ctx context.Context, p *runtimes.Proof, err error) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for end := time.Now().Add(comingUp); err != nil && !errors.Is(err, runtimes.ErrNoClient) && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+			err = s.pullAll(ctx, p)
+		}
+	}
+	return err
 }
 
 // pullAll pulls the image that only mirrors have from each registry, by a name that

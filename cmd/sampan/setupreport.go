@@ -132,6 +132,10 @@ func hider(m *client.Mirror) *strings.Replacer {
 // tellSteps tells what remains to be run.
 func (s *setup) tellSteps(steps []runtimes.Step) {
 	for _, step := range steps {
+		if len(step.Command) == 0 {
+			s.sayf(text("To be done by hand: %s.", "需手动操作：%s。"), text(step.Why.English, step.Why.Chinese))
+			continue
+		}
 		s.sayf(text("To be run, or say --restart: %s\n  %s", "还需运行（或使用 --restart）：%s\n  %s"), strings.Join(step.Command, " "), text(step.Why.English, step.Why.Chinese))
 	}
 }

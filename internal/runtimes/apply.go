@@ -32,7 +32,11 @@ func Apply(m *Machine, s *Store, target string, p *Plan) error {
 			}
 		}
 	}
-	r.After = p.After
+	for _, step := range p.After { // setups that this one joins may have had others
+		if !slices.ContainsFunc(r.After, func(s Step) bool { return slices.Equal(s.Command, step.Command) }) {
+			r.After = append(r.After, step)
+		}
+	}
 	if err := s.save(r, n); err != nil {
 		return err
 	}
@@ -156,6 +160,15 @@ func (c *Conflict) Error() string { return fmt.Sprintf("changed since the setup:
 
 // ErrNothing is the error of undoing where there is no setup.
 var ErrNothing = errors.New("nothing was set up")
+
+// Conflicts are the files that stand in the way of [Undo] without force.
+func Conflicts(m *Machine, s *Store, target string) ([]string, error) {
+	r, _, err := s.last(target)
+	if err != nil {
+		return nil, err
+	}
+	return conflicts(m, r), nil
+}
 
 // Undo puts back what was there before the newest setup of a target, and tells how many
 // setups are left. A file that was changed since is a [*Conflict], and nothing is done,

@@ -213,17 +213,14 @@ func (Containerd) deprecated(c *containerdConf) error {
 
 // finish says what follows the files.
 func (Containerd) finish(m *Machine, c *containerdConf, p *Plan, mirror *Mirror) {
+	step := Step{For: []string{containerdFile}, Why: Text{
+		"containerd reads " + containerdFile + " when it starts: restart it; containers go on, and pulls that are under way end",
+		"containerd 只在启动时读取 " + containerdFile + "：需要重启；容器继续运行，正在进行的拉取会中断",
+	}}
 	if m.Exists("/run/systemd/system") {
-		p.After = []Step{{Command: []string{"systemctl", "restart", "containerd"}, For: []string{containerdFile}, Why: Text{
-			"containerd reads its file when it starts; containers go on, and pulls that are under way end",
-			"containerd 只在启动时读取该文件；容器继续运行，正在进行的拉取会中断",
-		}}}
-	} else if slices.ContainsFunc(p.Files, func(f File) bool { return f.Path == containerdFile && f.Changes() }) {
-		p.Notes = append(p.Notes, Note{Text: Text{
-			"containerd reads " + containerdFile + " when it starts: restart it",
-			"containerd 只在启动时读取 " + containerdFile + "：请重启它",
-		}})
+		step.Command = []string{"systemctl", "restart", "containerd"}
 	}
+	p.After = []Step{step}
 	socket, _ := dig(c.all, "grpc", "address").(string)
 	if s, ok := dig(c.all, "plugins", "io.containerd.server.v1.grpc", "address").(string); ok {
 		socket = s

@@ -134,6 +134,7 @@ func (d Docker) Plan(_ context.Context, m *Machine, f Found, mirror Mirror) (*Pl
 		p.Notes = append(p.Notes, classicNotes(&mirror)...)
 	}
 	d.reload(m, f, p, path.Join(dir, "daemon.json"))
+	p.Pending = f.Kind == classicStore && !slices.ContainsFunc(f.Mirrors, func(s string) bool { return strings.TrimSuffix(s, "/") == mirror.URL })
 	p.Proof = dockerProof()
 	if f.Kind == containerdStore {
 		p.Proof.Registries = mirror.toProve()
@@ -268,4 +269,43 @@ func dockerProof() *Proof {
 		Pull:       [][]string{{"docker", "pull", "--quiet", image}},
 		Remove:     [][]string{{"docker", "image", "rm", image}},
 	}
+}
+
+// Leave implements [Leaver]: a dockerd that reads its file again keeps what is no longer
+// in it, and forgets mirrors only where the file says that there are none.
+func (d Docker) Leave(ctx context.Context, m *Machine) (*Plan, error) {
+	f, err := d.Detect(ctx, m)
+	if err != nil || f.Kind != classicStore {
+		return &Plan{}, err
+	}
+	file, p := path.Join(d.dir(m, f), "daemon.json"), &Plan{}
+	before, err := m.Read(file)
+	if err != nil || before == nil {
+		return p, err
+	}
+	var had map[string]json.RawMessage
+	if err := json.Unmarshal(before, &had); err != nil {
+		return nil, unreadable(file, err)
+	}
+	after := before
+	for _, key := range []string{"registry-mirrors", "insecure-registries"} {
+		if _, ok := had[key]; !ok {
+			continue
+		}
+		if after, err = edit.JSON(after, edit.Set{Path: []string{key}, Value: edit.List{}}); err != nil {
+			return nil, unreadable(file, err)
+		}
+	}
+	if err := p.add(m, file, after, false); err != nil {
+		return nil, err
+	}
+	d.reload(m, f, p, file)
+	return p, nil
+}
+
+// Left implements [Leaver].
+func (Docker) Left(ctx context.Context, m *Machine) bool {
+	out, err := m.Run(ctx, "docker", "info", "--format", "{{json .}}")
+	var info dockerInfo
+	return err != nil || json.Unmarshal(out, &info) != nil || len(info.RegistryConfig.Mirrors) == 0
 }

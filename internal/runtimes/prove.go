@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"time"
 )
 
 // ErrNoClient is the error of a proof whose commands are all missing on the machine.
@@ -48,7 +49,55 @@ func (p *Proof) first(ctx context.Context, m *Machine, commands [][]string, imag
 	return ErrNoClient
 }
 
-// Take runs a step.
+// A Leaver is a target whose runtime does not forget a mirror by reading its files as
+// they were before.
+type Leaver interface {
+	// Leave plans what makes it forget, before the files are put back.
+	Leave(ctx context.Context, m *Machine) (*Plan, error)
+	// Left tells whether it has forgotten.
+	Left(ctx context.Context, m *Machine) bool
+}
+
+// forgetTime bounds the wait for a runtime that was told to forget.
+const forgetTime = 15 * time.Second
+
+// Leave has a runtime that is set up forget the mirror, where that takes more than
+// [Undo], which is to follow: what it writes is part of the setup that is undone.
+func Leave(ctx context.Context, m *Machine, s *Store, t Target) error {
+	l, ok := t.(Leaver)
+	if !ok || !s.Has(t.Name()) {
+		return nil
+	}
+	plan, err := l.Leave(ctx, m)
+	if err != nil || !plan.Changes() || len(plan.After) == 0 {
+		return err
+	}
+	steps := plan.Needed()
+	if err := Apply(m, s, t.Name(), plan); err != nil {
+		return err
+	}
+	for i := range steps { // Docker's have commands
+		if err := steps[i].Take(ctx, m); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, forgetTime)
+	defer cancel()
+	for tick := time.NewTicker(100 * time.Millisecond); ; {
+		if l.Left(ctx, m) {
+			tick.Stop()
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Take runs a step that has a command.
 func (s *Step) Take(ctx context.Context, m *Machine) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()

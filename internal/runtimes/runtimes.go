@@ -87,6 +87,8 @@ type Plan struct {
 	// allows it: they end or pause what runs.
 	After []Step
 	Notes []Note
+	// Pending: what runs is known not to have read the files as they are now.
+	Pending bool
 	// Proof is how to see that the runtime uses the mirror; nil where only a person can.
 	Proof *Proof
 }
@@ -112,11 +114,11 @@ type File struct {
 // Changes tells whether the file is different afterwards.
 func (f *File) Changes() bool { return f.Before == nil || !bytes.Equal(f.Before, f.After) }
 
-// Needed are the steps that the changes of the files make necessary.
+// Needed are the steps that the changes of the files, or earlier ones, make necessary.
 func (p *Plan) Needed() []Step {
 	var changed []string
 	for _, f := range p.Files {
-		if f.Changes() {
+		if p.Pending || f.Changes() {
 			changed = append(changed, f.Path)
 		}
 	}
@@ -134,7 +136,7 @@ func needed(steps []Step, changed []string) []Step {
 	return list
 }
 
-// A Step is a command to run.
+// A Step is a command to run; without a Command it is for a person to do.
 type Step struct {
 	Command []string
 	// Why is the key of the sentence that says what it is for, and Interrupts whether
