@@ -88,7 +88,7 @@ func dialectOf(name string) dialect {
 // yaml deals with each document of a stream.
 func (u *run) yaml(d dialect) {
 	start := len(bom(u.src))
-	var s scanner
+	s := scanner{strange: strangeBreaks(u.src)}
 	for start < len(u.src) {
 		end, next, odd := document(u.src, start)
 		u.document(&s, start, end, odd, d)
@@ -112,17 +112,14 @@ func document(src []byte, start int) (end, next int, odd bool) {
 		if isMarker(src, p, "...") {
 			return p, after(src, p), odd
 		}
-		a, b := bytes.Index(src[p:], []byte("\n---")), bytes.Index(src[p:], []byte("\n..."))
-		if a < 0 && b < 0 {
-			break
+		near := len(src) // each search ends where the other found something: no byte is searched for each document
+		if i := bytes.Index(src[p:], []byte("\n---")); i >= 0 {
+			near = p + i + 1
 		}
-		if a < 0 || b >= 0 && b < a {
-			a = b
+		if i := bytes.Index(src[p:min(near+3, len(src))], []byte("\n...")); i >= 0 {
+			near = p + i + 1
 		}
-		p += a + 1
-		if !isMarker(src, p, "---") && !isMarker(src, p, "...") {
-			p += 3
-		}
+		p = near
 	}
 	return len(src), len(src), odd
 }
@@ -179,11 +176,14 @@ func (u *run) document(s *scanner, start, end int, odd bool, d dialect) {
 // firstLine is the start of the first line that is not blank and no comment.
 func firstLine(src []byte, p, end int) (int, bool) {
 	for p < end {
-		line := bytes.TrimSpace(src[p:min(after(src, p), end)])
-		if len(line) > 0 && line[0] != '#' {
+		text := p
+		for text < end && (src[text] == ' ' || src[text] == '\r') {
+			text++
+		}
+		if text < end && src[text] != '#' && src[text] != '\n' {
 			return p, true
 		}
-		p = min(after(src, p), end)
+		p = min(after(src, text), end)
 	}
 	return p, false
 }
@@ -197,6 +197,7 @@ func (t *tree) markObjects() {
 		}
 		if t.scalar(n.parent, "apiVersion") != "" {
 			t.nodes[n.parent].object = true
+			t.objects = append(t.objects, n.parent)
 		}
 	}
 }

@@ -117,6 +117,9 @@ func (s *scanner) flowEntry(top int32, p int) (child int32, next int, err error)
 		if p, err = s.space(end); err != nil {
 			return 0, 0, err
 		}
+		if s.src[p] == ':' && p != s.blanks(end) {
+			return 0, 0, errUnusual // on a line of its own
+		}
 		if s.src[p] != ':' {
 			s.add(top, n)
 			return 0, p, nil
@@ -167,14 +170,17 @@ func (s *scanner) flowScalar(p int) (int, style, error) {
 		if isFlowIndicator(c) || isBreak(c) {
 			break
 		}
-		if c == ':' && (i+1 >= s.end || isBlank(s.src[i+1]) || isBreak(s.src[i+1]) || isFlowIndicator(s.src[i+1])) {
+		if c == ':' && s.blankAt(i+1) {
 			break
+		}
+		if c == '?' || c == ':' && isFlowIndicator(s.src[i+1]) {
+			return 0, 0, errUnusual // the versions of YAML differ
 		}
 		if c == '#' && isBlank(s.src[i-1]) {
 			break
 		}
 	}
-	end := p + len(bytes.TrimRight(s.src[p:i], " \t"))
+	end := p + trimmed(s.src[p:i])
 	if i < s.end && isBreak(s.src[i]) { // it may go on: only separators may follow
 		next, err := s.space(i)
 		if err != nil || s.src[next] != ',' && s.src[next] != ']' && s.src[next] != '}' {
@@ -218,26 +224,26 @@ func (s *scanner) blankAt(p int) bool { return p >= s.end || isBlank(s.src[p]) |
 
 // lineEnd is where the line ends, before its break.
 func (s *scanner) lineEnd(p int) int {
-	i := bytes.IndexByte(s.src[p:s.end], '\n')
-	if i < 0 {
-		return s.end
+	end := s.lineFeed(p)
+	if end > p && end < s.end && s.src[end-1] == '\r' {
+		end--
 	}
-	if i > 0 && s.src[p+i-1] == '\r' {
-		i--
-	}
-	return p + i
+	return end
 }
 
 // nextLine is the start of the line after p.
-func (s *scanner) nextLine(p int) int {
-	if p >= s.end {
-		return s.end
+func (s *scanner) nextLine(p int) int { return min(s.lineFeed(p)+1, s.end) }
+
+// lineFeed is where the next line feed is, or the end. It remembers the last answer.
+func (s *scanner) lineFeed(p int) int {
+	if s.asked <= p && p <= s.feed {
+		return s.feed
 	}
-	i := bytes.IndexByte(s.src[p:s.end], '\n')
-	if i < 0 {
-		return s.end
+	s.asked, s.feed = p, s.end
+	if i := bytes.IndexByte(s.src[p:s.end], '\n'); i >= 0 {
+		s.feed = p + i
 	}
-	return p + i + 1
+	return s.feed
 }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -136,7 +137,10 @@ func (l *library) scalar(id int32, n *yaml.Node) {
 // library understands it is opaque.
 func (l *library) text(n *yaml.Node) (start, end int, st style) {
 	p, ok := l.offset(n)
-	if !ok {
+	switch {
+	case n.Value == "" && n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0:
+		return 0, 0, plain // nothing is written
+	case !ok:
 		return 0, 0, opaque
 	}
 	for p < len(l.src) && (l.src[p] == '&' || l.src[p] == '!') && n.Style&(yaml.TaggedStyle) != 0 || p < len(l.src) && l.src[p] == '&' && n.Anchor != "" {
@@ -156,10 +160,10 @@ func (l *library) text(n *yaml.Node) (start, end int, st style) {
 	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 		return p, p, opaque
 	}
-	written := quote + n.Value + quote
-	if n.Value == "" && quote == "" {
-		return p, p, plain
+	if st == single && strings.Contains(n.Value, "'") || st == double && strings.ContainsAny(n.Value, `"\`) {
+		return p, p, opaque
 	}
+	written := quote + n.Value + quote
 	if !bytes.HasPrefix(l.src[p:], []byte(written)) || bytes.ContainsAny([]byte(n.Value), "\r\n") {
 		return p, p, opaque
 	}

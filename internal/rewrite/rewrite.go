@@ -88,6 +88,8 @@ type Rewriter struct {
 	o     Options
 	paths map[string][]Path // by the last part of the kind; "*" for all
 	keys  map[string]bool   // of fields that may name an image
+	kube  map[string]bool   // those of them in Kubernetes objects, outside of Helm values
+	ends  [256]bool         // the last bytes of keys, which rule out most others
 }
 
 // New checks the options.
@@ -98,7 +100,7 @@ func New(o Options) (*Rewriter, error) {
 	if o.Prefix == nil {
 		o.Prefix = func(prefix string) (string, error) { return below(o.Rename, prefix) }
 	}
-	r := &Rewriter{o: o, paths: make(map[string][]Path), keys: make(map[string]bool)}
+	r := &Rewriter{o: o, paths: make(map[string][]Path), keys: make(map[string]bool), kube: make(map[string]bool)}
 	known, err := knownPaths()
 	if err != nil {
 		return nil, err
@@ -111,7 +113,14 @@ func New(o Options) (*Rewriter, error) {
 			return nil, errors.New("rewrite: an empty path")
 		}
 		r.paths[p.kind] = append(r.paths[p.kind], p)
-		r.keys[p.lastKey()] = true
+		r.keys[p.lastKey()], r.kube[p.lastKey()] = true, true
+	}
+	for _, key := range kubernetesFields() {
+		r.kube[key] = true
+	}
+	r.ends['e'] = true // what ends in "image"
+	for key := range r.keys {
+		r.ends[key[len(key)-1]] = true
 	}
 	return r, nil
 }

@@ -17,6 +17,9 @@ func fields() []string {
 	}
 }
 
+// kubernetesFields are those of them in Kubernetes objects.
+func kubernetesFields() []string { return []string{"image", "reference", "images", "value"} }
+
 // rules goes through a document and deals with what names an image.
 func (u *run) rules(d dialect) {
 	t := &u.tree
@@ -24,6 +27,10 @@ func (u *run) rules(d dialect) {
 		return
 	}
 	v := valueRules{run: u, root: -1}
+	keys := u.keys
+	if d == kubernetes && !u.hasValues() {
+		keys = u.kube
+	}
 	for id := range place(len(t.nodes)) {
 		n := &t.nodes[id]
 		if id == 0 || n.kind == sequenceNode {
@@ -31,9 +38,11 @@ func (u *run) rules(d dialect) {
 		}
 		key := t.keyOf(id)
 		if len(key) == 0 {
-			key = t.keyOf(n.parent)
+			if key = t.keyOf(n.parent); len(key) == 0 {
+				continue
+			}
 		}
-		if !u.keys[string(key)] && !endsInImage(key) {
+		if !u.ends[key[len(key)-1]] || !keys[string(key)] && !endsInImage(key) {
 			continue
 		}
 		if n.kind == mappingNode {
@@ -129,6 +138,19 @@ func (u *run) kubernetes(v *valueRules, id int32) {
 	if endsInImage([]byte(key)) && looksLikeImage(t.text(id)) {
 		u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: NoRule})
 	}
+}
+
+// hasValues tells whether Helm values are in an object of the document.
+func (u *run) hasValues() bool {
+	t := &u.tree
+	for _, object := range t.objects {
+		for _, p := range u.paths[t.scalar(object, "kind")] {
+			if p.part == values {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // objectOf is the innermost Kubernetes object that a node is part of, or -1.

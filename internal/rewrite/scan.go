@@ -33,12 +33,17 @@ type scanner struct {
 	end     int // of the document
 	stack   []level
 	pending int32 // the node whose value may follow on the next lines, or -1
+	asked   int   // from where lineFeed looked last
+	feed    int   // and what it found
+	owned   bool  // it has an anchor or a tag already
+	strange bool  // the source has line breaks that the scanner does not know
 }
 
 // scan reads the document at src[start:end].
 func (s *scanner) scan(t *tree, start, end int) error {
-	s.tree, s.end, s.stack, s.pending = t, end, s.stack[:0], 0
-	if strangeBreaks(t.src[start:end]) {
+	s.tree, s.end, s.stack, s.pending, s.owned = t, end, s.stack[:0], 0, false
+	s.asked, s.feed = 0, -1
+	if s.strange && strangeBreaks(t.src[start:end]) {
 		return errUnusual
 	}
 	for p := start; p < end; {
@@ -58,9 +63,6 @@ func (s *scanner) line(p int) (int, error) {
 		p++
 	}
 	if p < s.end && s.src[p] == '\t' {
-		if q := s.blanks(p); s.atBreak(q) {
-			return s.nextLine(q), nil
-		}
 		return 0, errUnusual
 	}
 	if s.atBreak(p) || s.src[p] == '#' {
@@ -87,7 +89,7 @@ func (s *scanner) entries(p, column int) (int, error) {
 				return 0, err
 			}
 			item := s.add(seq, node{})
-			s.pending = item
+			s.pending, s.owned = item, false
 			next := s.blanks(p + 1)
 			if s.atBreak(next) || s.src[next] == '#' {
 				return s.nextLine(next), nil
@@ -108,7 +110,7 @@ func (s *scanner) entries(p, column int) (int, error) {
 			if len(s.stack) > 0 {
 				above = s.stack[len(s.stack)-1].indent
 			}
-			if !s.awaits(id) || column <= above {
+			if !s.awaits(id) || s.owned || column <= above {
 				return 0, errUnusual
 			}
 			s.pending = -1
@@ -197,7 +199,7 @@ func (s *scanner) keyAt(p int) (keyEnd, value int, err error) {
 				if i > maxKey {
 					return 0, 0, errUnusual
 				}
-				return p + len(bytes.TrimRight(line[:i], " \t")), p + i + 1, nil
+				return p + trimmed(line[:i]), p + i + 1, nil
 			}
 		case '#':
 			if i > 0 && (line[i-1] == ' ' || line[i-1] == '\t') {
@@ -221,25 +223,18 @@ func (s *scanner) noKey(p int) error {
 // value reads the value of a node from p on, in a collection whose indentation is
 // above, and returns the start of a line.
 func (s *scanner) value(id int32, p, above int) (int, error) {
-	p = s.blanks(p)
-	for p < s.end && (s.src[p] == '&' || s.src[p] == '!') {
-		end := p + 1
-		for !s.blankAt(end) {
-			end++
-		}
-		if s.src[p] == '&' {
-			s.anchors = append(s.anchors, anchor{string(s.src[p+1 : end]), id})
-		}
-		p = s.blanks(end)
+	first := s.blanks(p)
+	p, err := s.properties(id, first)
+	if err != nil {
+		return 0, err
 	}
 	if s.atBreak(p) || s.src[p] == '#' && isBlank(s.src[p-1]) {
-		s.pending = id
+		s.pending, s.owned = id, p > first && s.src[first] != '#'
 		return s.nextLine(p), nil
 	}
 	n := &s.nodes[id]
 	n.start, n.end = int32(p), place(p)
 	var end int
-	var err error
 	switch c := s.src[p]; c {
 	case '|', '>':
 		n.style = opaque
@@ -249,9 +244,11 @@ func (s *scanner) value(id int32, p, above int) (int, error) {
 	case '[', '{':
 		end, err = s.flow(id, p)
 	case '*':
-		n.kind = aliasNode
-		for end = p; !s.blankAt(end); end++ {
+		if p > first {
+			return 0, errUnusual
 		}
+		n.kind = aliasNode
+		end, err = s.word(p + 1)
 	case '%', '@', '`', ',', ']', '}', '#':
 		return 0, errUnusual
 	default:
@@ -266,6 +263,49 @@ func (s *scanner) value(id int32, p, above int) (int, error) {
 	s.nodes[id].end = place(end)
 	return s.restOfLine(end)
 }
+
+// properties passes over an anchor and a tag before a value, and notes the anchor.
+func (s *scanner) properties(id int32, p int) (int, error) {
+	anchored, tagged := false, false
+	for p < s.end && (s.src[p] == '&' || s.src[p] == '!') {
+		begin := p + 1
+		if s.src[p] == '!' {
+			if tagged {
+				return 0, errUnusual
+			}
+			tagged = true
+			if begin < s.end && s.src[begin] == '!' {
+				begin++
+			}
+		} else if anchored {
+			return 0, errUnusual
+		}
+		end, err := s.word(begin)
+		if err != nil {
+			return 0, err
+		}
+		if s.src[p] == '&' {
+			anchored = true
+			s.anchors = append(s.anchors, anchor{string(s.src[begin:end]), id})
+		}
+		p = s.blanks(end)
+	}
+	return p, nil
+}
+
+// word is the end of the name of an anchor, an alias or a tag, with a blank behind.
+func (s *scanner) word(p int) (int, error) {
+	i := p
+	for i < s.end && (isLetter(s.src[i]) || '0' <= s.src[i] && s.src[i] <= '9' || s.src[i] == '_' || s.src[i] == '-') {
+		i++
+	}
+	if i == p || !s.blankAt(i) {
+		return 0, errUnusual
+	}
+	return i, nil
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 // restOfLine refuses anything but a comment after a value.
 func (s *scanner) restOfLine(p int) (int, error) {
@@ -326,18 +366,20 @@ func (s *scanner) plainLine(p int) (end int, comment bool, err error) {
 			}
 		}
 	}
-	return p + len(bytes.TrimRight(line, " \t")), comment, nil
+	return p + trimmed(line), comment, nil
 }
 
 // block passes over a literal or folded scalar.
 func (s *scanner) block(p, above int) (int, error) {
-	above = max(above, -1)
+	if above < 0 {
+		return 0, errUnusual // a document of nothing else
+	}
 	content, digit := -1, false
 	for p++; !s.blankAt(p); p++ {
 		switch c := s.src[p]; {
 		case c == '+' || c == '-':
 		case '1' <= c && c <= '9' && !digit:
-			digit, content = true, max(above, 0)+int(c-'0')
+			digit, content = true, above+int(c-'0')
 		default:
 			return 0, errUnusual
 		}
@@ -398,4 +440,13 @@ func strangeBreaks(b []byte) bool {
 		}
 	}
 	return false
+}
+
+// trimmed is the length of a line without the blanks at its end.
+func trimmed(line []byte) int {
+	n := len(line)
+	for n > 0 && isBlank(line[n-1]) {
+		n--
+	}
+	return n
 }

@@ -43,6 +43,7 @@ type tree struct {
 	src     []byte
 	nodes   []node
 	anchors []anchor
+	objects []int32 // the Kubernetes objects
 }
 
 // An anchor is a name that was given to a node.
@@ -53,7 +54,7 @@ type anchor struct {
 
 // reset makes the tree an empty one over src, and keeps its memory.
 func (t *tree) reset(src []byte) {
-	t.src, t.nodes, t.anchors = src, append(t.nodes[:0], node{}), t.anchors[:0]
+	t.src, t.nodes, t.anchors, t.objects = src, append(t.nodes[:0], node{}), t.anchors[:0], t.objects[:0]
 }
 
 // add makes a child of parent, a scalar without text until more is known.
