@@ -111,6 +111,9 @@ func (j *rewriteJob) reason(f rewrite.Finding) string {
 		}
 		return plain(f.Err).Error()
 	}
+	if f.Reason == rewrite.Template {
+		return f.Reason.Text(text)
+	}
 	return f.Reason.Text(text) + text(": ", "：") + f.Err.Error()
 }
 
