@@ -116,7 +116,7 @@ func save(m *Machine, s *Store, r *record, n int, f *File) error {
 // put writes a file of a plan. A mode that is there stays, but for secrets.
 func put(m *Machine, f *File, k *saved) error {
 	path := m.Path(f.Path)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // runtimes of all users read it
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	mode := f.Mode.Perm()
@@ -207,7 +207,7 @@ func restore(m *Machine, s *Store, r *record, n int, f saved) error {
 	if sum(before) != f.Before {
 		return fmt.Errorf("%s: %w", f.Backup, errDamaged)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as it was
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	return writeFile(path, before, f.Mode, f.UID, f.GID)

@@ -78,7 +78,7 @@ func (m *Machine) Run(ctx context.Context, name string, args ...string) ([]byte,
 	if m.Command != nil {
 		return m.Command(ctx, name, args...)
 	}
-	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // a target's own programs
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = m.Environ
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said

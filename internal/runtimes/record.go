@@ -131,8 +131,8 @@ func sum(content []byte) string {
 // writeFile puts a file in its place as a whole, durably. Owners of -1 are nobody in
 // particular. A symbolic link stays one, and what it leads to is replaced.
 func writeFile(path string, content []byte, mode fs.FileMode, uid, gid int) (err error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
 	}
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".sampan-*")

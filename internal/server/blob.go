@@ -132,7 +132,7 @@ func clientLeft(err error) bool {
 
 // fileErrors are what sendfile(2) says of the file and not of the connection.
 func fileErrors() []error {
-	return []error{syscall.EIO, syscall.EBADF, syscall.EBADMSG, syscall.EUCLEAN, syscall.ESTALE, syscall.ENOMEM}
+	return append([]error{syscall.EIO, syscall.EBADF, syscall.EBADMSG, syscall.ESTALE, syscall.ENOMEM}, damaged()...)
 }
 
 func (s *Server) headBlob(w http.ResponseWriter, r *http.Request, repo oci.Repository, req request) error {

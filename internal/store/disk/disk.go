@@ -290,7 +290,7 @@ func lockFile(path string) (*os.File, error) {
 func classify(err error) error {
 	for _, e := range []syscall.Errno{
 		unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, unix.EACCES, unix.EPERM, unix.EFBIG,
-		unix.EUCLEAN, unix.EBADMSG, // ext4 and xfs: what the medium gives back is damaged
+		damaged, unix.EBADMSG, // ext4 and xfs: what the medium gives back is damaged
 		unix.ESTALE, unix.ETIMEDOUT, // NFS: the server has lost or does not give it
 	} {
 		if errors.Is(err, e) {

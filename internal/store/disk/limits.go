@@ -60,5 +60,5 @@ func room(dir string) (size, free int64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, -1, err
 	}
-	return int64(st.Blocks) * st.Frsize, int64(st.Bavail) * st.Frsize, nil
+	return int64(st.Blocks) * blockSize(&st), int64(st.Bavail) * blockSize(&st), nil
 }

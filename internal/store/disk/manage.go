@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"sampan/internal/oci"
 	"sampan/internal/store"
 )
@@ -142,7 +140,7 @@ func (p *peeked) Read(b []byte) (int, error) {
 
 // drop lets go of what was read since the last time.
 func (p *peeked) drop() {
-	_ = unix.Fadvise(int(p.b.Fd()), 0, 0, unix.FADV_DONTNEED) // a hint
+	forget(p.b.Fd())
 	p.dropped = p.read
 }
 
