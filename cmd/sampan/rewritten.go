@@ -103,7 +103,7 @@ func (j *rewriteJob) finding(name string, f rewrite.Finding) string {
 // reason says why, with what a person can do.
 func (j *rewriteJob) reason(f rewrite.Finding) string {
 	if f.Err == nil {
-		return f.Reason.Text(text)
+		return f.Why(text)
 	}
 	if f.Reason == rewrite.NotRenamed {
 		if ref, err := oci.ParseReference(f.Name); err == nil {
@@ -112,9 +112,9 @@ func (j *rewriteJob) reason(f rewrite.Finding) string {
 		return plain(f.Err).Error()
 	}
 	if f.Reason == rewrite.Template {
-		return f.Reason.Text(text)
+		return f.Why(text)
 	}
-	return f.Reason.Text(text) + text(": ", "：") + f.Err.Error()
+	return f.Why(text) + text(": ", "：") + f.Err.Error()
 }
 
 // spellings notes what --reverse would not give back as it was.
