@@ -120,7 +120,10 @@ func (j *rewriteJob) reason(f rewrite.Finding) string {
 // spellings notes what --reverse would not give back as it was.
 func (j *rewriteJob) spellings(r *rewrite.Result) {
 	there, back := j.mirror.Spell, j.mirror.Unspell
-	if j.reverse {
+	switch {
+	case j.keepSpelling:
+		there = j.mirror.SpellExactly
+	case j.reverse:
 		there, back = back, there
 	}
 	for _, i := range r.Images {
