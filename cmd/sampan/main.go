@@ -67,6 +67,7 @@ func newRoot() *cobra.Command {
 		newManCommand(),
 		newDoctorCommand(),
 		newSetupCommand(),
+		newRewriteCommand(),
 	)
 	examples(root)
 	localize(root)
