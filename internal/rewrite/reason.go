@@ -1,6 +1,10 @@
 package rewrite
 
-import "fmt"
+import (
+	"fmt"
+
+	"sampan/internal/rewrite/dockerfile"
+)
 
 // A Reason is why something was left as it is.
 type Reason int
@@ -39,6 +43,9 @@ func (r Reason) Text(text func(english, chinese string) string) string {
 		return text("the document cannot be read as YAML", "该文档不是可读的 YAML")
 	case NotText:
 		return text("the file is no text in UTF-8", "该文件不是 UTF-8 文本")
+	}
+	if r >= dockerfiles {
+		return dockerfile.Reason(r - dockerfiles).Text(text)
 	}
 	return fmt.Sprintf("reason %d", int(r))
 }
