@@ -25,7 +25,11 @@ func (u *run) dockerfile() {
 		u.find(int32(f.Start), Finding{Name: string(u.src[f.Start:f.End]), Reason: dockerfiles + Reason(f.Reason)}) //nolint:gosec // as above
 	}
 	for _, s := range spans {
-		name, ok, err := s.Replacement(u.rename)
+		rename := u.rename
+		if s.Prefix {
+			rename = u.o.Prefix
+		}
+		name, ok, err := s.Replacement(rename)
 		switch {
 		case err != nil:
 			u.find(int32(s.Start), Finding{Field: s.Instruction, Name: s.Name, Reason: NotRenamed, Err: err}) //nolint:gosec // as above
@@ -33,6 +37,7 @@ func (u *run) dockerfile() {
 			u.find(int32(s.Start), Finding{Field: s.Instruction, Name: s.Name, Reason: dockerfiles + Reason(dockerfile.Composed)}) //nolint:gosec // as above
 		default:
 			u.image(s.Start, s.End, s.Instruction, name)
+			u.images[len(u.images)-1].Prefix = s.Prefix
 		}
 	}
 }
