@@ -40,6 +40,7 @@ func newRewriteCommand() *cobra.Command {
 	o.client.addFlags(f)
 	f.StringVar(&o.client.set.CodeFile, "code-file", "", text("`FILE` with your access code, to be part of the names", "访问码文件 `FILE`，访问码将包含在名字中"))
 	f.BoolVarP(&o.reverse, "reverse", "r", false, text("from names at the mirror to the images' own", "由镜像站上的名字改回原名"))
+	f.BoolVar(&o.keepSpelling, "keep-spelling", false, text("write docker.io/a/b as index.docker.io/a/b at the mirror, which is the same, so that --reverse tells it from a/b", "将 docker.io/a/b 写成镜像站上等价的 index.docker.io/a/b，以便 --reverse 与 a/b 区分"))
 	f.BoolVarP(&o.inPlace, "in-place", "i", false, text("change the files, and print nothing", "直接修改文件，不打印内容"))
 	f.BoolVar(&o.check, "check", false, text("change nothing; tell what is not at the mirror, and exit with 1 if there is anything", "不作修改；列出不在镜像站上的镜像，若有则以 1 退出"))
 	f.BoolVarP(&o.diff, "diff", "d", false, text("change nothing; print what would change", "不作修改；打印将有的改动"))
@@ -56,10 +57,10 @@ func newRewriteCommand() *cobra.Command {
 
 // rewriteOptions are what the command line says.
 type rewriteOptions struct {
-	client                                                clientOptions
-	reverse, inPlace, check, diff, list, recursive, quiet bool
-	output, format, pathFile                              string
-	paths                                                 []string
+	client                                                              clientOptions
+	reverse, inPlace, check, diff, list, recursive, quiet, keepSpelling bool
+	output, format, pathFile                                            string
+	paths                                                               []string
 }
 
 // A rewriteJob is the work of one command.
@@ -123,7 +124,12 @@ func (j *rewriteJob) prepare() error {
 	}
 	j.mirror = m
 	options := rewrite.Options{Rename: m.Spell, Prefix: m.SpellPrefix}
-	if j.reverse {
+	switch {
+	case j.keepSpelling && j.reverse:
+		return usagef("%s", text("--reverse gives back any spelling: --keep-spelling is for the way there", "--reverse 会还原各种写法：--keep-spelling 用于正向改写"))
+	case j.keepSpelling:
+		options.Rename = m.SpellExactly
+	case j.reverse:
 		options.Rename, options.Prefix = m.Unspell, m.UnspellPrefix
 	}
 	if options.Paths, err = j.fields(); err != nil {
@@ -244,7 +250,7 @@ func (j *rewriteJob) finish() error {
 	case j.check && j.missing > 0:
 		return fmt.Errorf(text("%d names are not at the mirror, or could not be decided", "%d 个名字不在镜像站上，或无法确定"), j.missing)
 	case j.inPlace && len(j.lost) > 0 && !j.quiet:
-		fmt.Fprintf(j.messages, text("sampan: --reverse will spell these differently: %s\n", "sampan：--reverse 会以另一种写法还原：%s\n"), strings.Join(j.lost, ", "))
+		fmt.Fprintf(j.messages, text("sampan: --reverse will spell these differently, unless you say --keep-spelling: %s\n", "sampan：--reverse 会以另一种写法还原（可用 --keep-spelling 避免）：%s\n"), strings.Join(j.lost, ", "))
 	}
 	return nil
 }

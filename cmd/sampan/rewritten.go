@@ -103,7 +103,7 @@ func (j *rewriteJob) finding(name string, f rewrite.Finding) string {
 // reason says why, with what a person can do.
 func (j *rewriteJob) reason(f rewrite.Finding) string {
 	if f.Err == nil {
-		return f.Reason.Text(text)
+		return f.Why(text)
 	}
 	if f.Reason == rewrite.NotRenamed {
 		if ref, err := oci.ParseReference(f.Name); err == nil {
@@ -111,13 +111,19 @@ func (j *rewriteJob) reason(f rewrite.Finding) string {
 		}
 		return plain(f.Err).Error()
 	}
-	return f.Reason.Text(text) + text(": ", "：") + f.Err.Error()
+	if f.Reason == rewrite.Template {
+		return f.Why(text)
+	}
+	return f.Why(text) + text(": ", "：") + f.Err.Error()
 }
 
 // spellings notes what --reverse would not give back as it was.
 func (j *rewriteJob) spellings(r *rewrite.Result) {
 	there, back := j.mirror.Spell, j.mirror.Unspell
-	if j.reverse {
+	switch {
+	case j.keepSpelling:
+		there = j.mirror.SpellExactly
+	case j.reverse:
 		there, back = back, there
 	}
 	for _, i := range r.Images {

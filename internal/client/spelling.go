@@ -3,17 +3,26 @@ package client
 import (
 	"strings"
 
+	"sampan/internal/mirror"
 	"sampan/internal/oci"
 )
 
 // Spell is [Mirror.Name] for a name in a file, with its spelling kept so that
 // [Mirror.Unspell] can give it back: see [mirror.Names.Spell]. One that already is at
 // this mirror stays as it is.
-func (m *Mirror) Spell(name string) (string, error) {
+func (m *Mirror) Spell(name string) (string, error) { return m.spell(name, m.names.Spell) }
+
+// SpellExactly is [Mirror.Spell] so that more comes back as it was: see
+// [mirror.Names.SpellExactly].
+func (m *Mirror) SpellExactly(name string) (string, error) {
+	return m.spell(name, m.names.SpellExactly)
+}
+
+func (m *Mirror) spell(name string, how func(name string, style mirror.Style, base string) (string, error)) (string, error) {
 	if _, err := m.Original(name); err == nil {
 		return name, nil
 	}
-	name, err := m.names.Spell(name, m.Style, m.Address)
+	name, err := how(name, m.Style, m.Address)
 	if err != nil {
 		return "", err
 	}

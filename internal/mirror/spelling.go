@@ -48,8 +48,41 @@ func (n *Names) Spell(name string, style Style, base string) (string, error) {
 	return kept, nil
 }
 
-// Unspell is the way back from [Names.Spell], for a name at the base:
-// mirror.example.com/docker.io/library/nginx is nginx again, and
+// The names of Docker Hub by which SpellExactly tells spellings apart that would become
+// the same: that of names with docker.io, and that of names with library alone.
+const (
+	hubWritten = "index.docker.io"
+	hubLibrary = "registry-1.docker.io"
+)
+
+// SpellExactly is [Names.Spell], and calls Docker Hub by another of its names where
+// [Names.Unspell] would give back another spelling otherwise: docker.io/a/b becomes
+// mirror.example.com/index.docker.io/a/b, since a/b becomes
+// mirror.example.com/docker.io/a/b. It does so in path style, and where the mirror
+// knows these names; the few spellings that still come back differently are those of
+// historic names.
+func (n *Names) SpellExactly(name string, style Style, base string) (string, error) {
+	spelled, err := n.Spell(name, style, base)
+	if err != nil || spelled == name || style != PathStyle {
+		return spelled, err
+	}
+	if back, err := n.Unspell(spelled, base); err == nil && back == name {
+		return spelled, nil
+	}
+	first, rest, _ := cutRegistry(name)
+	other := base + "/" + hubWritten + "/" + rest
+	if first == "" {
+		other = base + "/" + hubLibrary + "/" + rest
+	}
+	back, err := n.Unspell(other, base)
+	if err != nil || back != name {
+		return spelled, nil
+	}
+	return other, nil
+}
+
+// Unspell is the way back from [Names.Spell] and [Names.SpellExactly], for a name at
+// the base: mirror.example.com/docker.io/library/nginx is nginx again, and
 // mirror.example.com/docker.io/nginx is docker.io/nginx. Names that are spelled
 // differently and become the same come back in the shortest spelling.
 func (n *Names) Unspell(name, base string) (string, error) {
@@ -63,11 +96,16 @@ func (n *Names) Unspell(name, base string) (string, error) {
 	own := ref.String()
 	_, path, _ := strings.Cut(name, "/")
 	if first, rest, written := cutRegistry(path); written {
-		if r, err := oci.ParseRegistry(first); err == nil && r == ref.Repository.Registry() {
-			if first != oci.DockerHub.String() || !strings.Contains(rest, "/") {
-				return path, nil
+		if r, err := oci.ParseRegistry(first); err == nil && (r == ref.Repository.Registry() || first == hubLibrary) {
+			switch long := strings.Contains(rest, "/"); {
+			case first == hubWritten && long:
+				return oci.DockerHub.String() + "/" + rest, nil
+			case first == hubLibrary && strings.HasPrefix(rest, "library/"):
+				return rest, nil
+			case first == oci.DockerHub.String() && long:
+				return shortest(own, ref), nil
 			}
-			return shortest(own, ref), nil
+			return path, nil
 		}
 	}
 	host, _, _ := strings.Cut(own, "/")

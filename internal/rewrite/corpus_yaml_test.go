@@ -283,7 +283,6 @@ func tail(name string) string {
 	return ""
 }
 
-
 // What is no YAML stays, and that is told. The library of the rewriter takes some
 // templates for YAML; in those a name that is written out is a name.
 func TestRealTemplatesStayAndAreReported(t *testing.T) {

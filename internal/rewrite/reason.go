@@ -1,10 +1,6 @@
 package rewrite
 
-import (
-	"fmt"
-
-	"sampan/internal/rewrite/dockerfile"
-)
+import "fmt"
 
 // A Reason is why something was left as it is.
 type Reason int
@@ -17,8 +13,9 @@ const (
 	NoRule                   // it looks like an image, and nothing says that this field is one
 	Matcher                  // Kustomize looks for this name, and nothing says what to put there
 	Template                 // the document is a template, and no YAML yet
-	Unreadable               // the document is no YAML: see Finding.Err
+	Unreadable               // the document is no YAML, or no Dockerfile: see Finding.Err
 	NotText                  // the file is no text in UTF-8
+	Argument                 // of a Dockerfile: see Finding.Why
 )
 
 // String is the reason in English.
@@ -40,12 +37,19 @@ func (r Reason) Text(text func(english, chinese string) string) string {
 	case Template:
 		return text("the document is a template: render it first", "该文档是模板：请先渲染")
 	case Unreadable:
-		return text("the document cannot be read as YAML", "该文档不是可读的 YAML")
+		return text("it cannot be read", "无法解析")
+	case Argument:
+		return text("it cannot be told what is built from", "无法确定构建所用的镜像")
 	case NotText:
 		return text("the file is no text in UTF-8", "该文件不是 UTF-8 文本")
 	}
-	if r >= dockerfiles {
-		return dockerfile.Reason(r - dockerfiles).Text(text)
-	}
 	return fmt.Sprintf("reason %d", int(r))
+}
+
+// Why is the reason, in the language that text chooses, without the error.
+func (f Finding) Why(text func(english, chinese string) string) string {
+	if f.Reason == Argument {
+		return f.build.Text(text)
+	}
+	return f.Reason.Text(text)
 }

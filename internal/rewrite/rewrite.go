@@ -24,6 +24,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"sampan/internal/rewrite/dockerfile"
 )
 
 // Options are what New needs. Only Rename is required.
@@ -77,6 +79,7 @@ type Finding struct {
 	Reason Reason
 	Err    error // what Rename said, or why a document could not be read; may be nil
 
+	build  dockerfile.Reason // where Reason is Argument
 	offset int
 }
 

@@ -51,7 +51,7 @@ func (v *valueRules) leaf(root, id int32) {
 // hasGlobal tells whether values have a registry for all images.
 func (v *valueRules) hasGlobal(root int32) bool {
 	t := &v.tree
-	for _, at := range []int32{t.get(root, "global"), root} {
+	for _, at := range []int32{t.get(root, "global"), root, t.nodes[root].parent} { // the last for Istio's operator
 		if at == 0 && root != 0 {
 			continue
 		}

@@ -15,7 +15,6 @@ const (
 	Forbidden                // a variable where BuildKit allows none
 	OnBuild                  // the name may be a stage of the Dockerfile that is built upon this
 	NoName                   // it is not the form of an image name
-	Unreadable               // the file is no Dockerfile
 	Unplaced                 // the instruction is not found again in the file
 )
 
@@ -41,8 +40,6 @@ func (r Reason) Text(text func(english, chinese string) string) string {
 		return text("it may be a stage of the Dockerfile that builds upon this image", "它可能是基于此镜像的 Dockerfile 中的构建阶段")
 	case NoName:
 		return text("it is not the form of an image name", "不是镜像名的形式")
-	case Unreadable:
-		return text("the file cannot be read as a Dockerfile", "该文件不是可读的 Dockerfile")
 	case Unplaced:
 		return text("the instruction is written in a way that is not understood", "该指令的写法无法识别")
 	}
