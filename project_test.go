@@ -71,8 +71,9 @@ var arrows = map[string][]string{
 		"internal/store/disk", "internal/store/s3", "internal/store/scrub", "internal/upstream", "internal/upstream/credential",
 		"internal/tracing", "internal/webhook", "internal/welcome",
 	},
+	"internal/runtimes/engine": {},
 	"cmd/sampan": {
-		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
+		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes", "internal/runtimes/engine",
 		"internal/rewrite", "internal/client", "internal/mirror",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
