@@ -78,9 +78,9 @@ var arrows = map[string][]string{
 		"internal/store/disk", "internal/store/s3", "internal/store/scrub", "internal/upstream", "internal/upstream/credential",
 		"internal/tracing", "internal/webhook", "internal/welcome",
 	},
+	"internal/runtimes/engine": {},
 	"cmd/sampan": {
-		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
-		"internal/rewrite", "internal/client", "internal/mirror", "internal/proof", "internal/progress", "internal/transfer/remote", "internal/transfer/syncing", "internal/doctor",
+		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes", "internal/rewrite", "internal/client", "internal/mirror", "internal/proof", "internal/progress", "internal/transfer/remote", "internal/transfer/syncing", "internal/doctor", "internal/runtimes/engine",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

@@ -68,6 +68,7 @@ func newRoot() *cobra.Command {
 		newDoctorCommand(),
 		newSetupCommand(),
 		newRewriteCommand(),
+		newPullCommand(),
 	)
 	examples(root)
 	localize(root)
