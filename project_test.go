@@ -58,9 +58,9 @@ var arrows = map[string][]string{
 	"internal/admin/dashboard": {
 		"internal/access", "internal/admin", "internal/history", "internal/inventory", "internal/prefetch", "internal/store", "internal/web",
 	},
-	"internal/cluster":      {"internal/refs"},
-	"internal/progress":     {},
-	"internal/transfer":     {"internal/progress"},
+	"internal/cluster":  {"internal/refs"},
+	"internal/progress": {},
+	"internal/transfer": {"internal/progress"},
 	"internal/transfer/remote": {
 		"internal/transfer", "internal/upstream", "internal/upstream/credential",
 	},
