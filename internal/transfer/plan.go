@@ -16,8 +16,26 @@ const maxDepth = 8
 // maxManifests bounds the manifests of one job.
 const maxManifests = 10_000
 
-// ErrNoPlatform is the error of an index that has nothing for a platform asked for.
-var ErrNoPlatform = errors.New("has no image for this platform")
+// A NoPlatform is the error of an index that has nothing for a platform asked for.
+type NoPlatform struct {
+	Source   oci.Reference
+	Platform Platform
+	There    []Platform // what it has
+}
+
+// Error implements error.
+func (e *NoPlatform) Error() string {
+	return fmt.Sprintf("%s has nothing for %s; there is %s", e.Source, e.Platform, e.List())
+}
+
+// List are the platforms that there are, for people.
+func (e *NoPlatform) List() string {
+	var list []string
+	for _, p := range e.There {
+		list = append(list, p.String())
+	}
+	return strings.Join(list, ", ")
+}
 
 // ErrTooMany is the error of an image that has more manifests, or deeper ones, than any
 // honest one has.
@@ -210,7 +228,7 @@ func (c *copier) forPlatforms(_ context.Context, im *image) (*node, error) {
 	}
 	for _, p := range im.job.Platforms {
 		if !slices.ContainsFunc(im.root.children, func(n *node) bool { return p.Matches(n.manifest.Descriptor.Platform) }) {
-			return nil, fmt.Errorf("%s %w: %s; there is %s", im.job.Source, ErrNoPlatform, p, platformsOf(im.root.graph))
+			return nil, &NoPlatform{Source: im.job.Source, Platform: p, There: platformsOf(im.root.graph)}
 		}
 	}
 	if len(im.job.Platforms) > 1 {
@@ -220,14 +238,14 @@ func (c *copier) forPlatforms(_ context.Context, im *image) (*node, error) {
 	return im.root.children[i], nil
 }
 
-func platformsOf(g oci.Graph) string {
-	var list []string
+func platformsOf(g oci.Graph) []Platform {
+	var list []Platform
 	for _, d := range g.Manifests {
 		if d.Platform != nil && d.Annotations[attestationOf] == "" {
-			list = append(list, Platform{d.Platform.OS, normal(d.Platform.Architecture), d.Platform.Variant}.String())
+			list = append(list, Platform{d.Platform.OS, normal(d.Platform.Architecture), d.Platform.Variant})
 		}
 	}
-	return strings.Join(list, ", ")
+	return list
 }
 
 // refused asks the target about each manifest that it is to hold.
