@@ -59,15 +59,20 @@ var arrows = map[string][]string{
 	"internal/admin/dashboard": {
 		"internal/access", "internal/admin", "internal/history", "internal/inventory", "internal/prefetch", "internal/store", "internal/web",
 	},
-	"internal/cluster":       {"internal/refs"},
-	"internal/transfer":      {},
-	"internal/runtimes":      {"internal/runtimes/edit"},
-	"internal/runtimes/edit": {},
-	"internal/doctor":        {"internal/proof", "internal/runtimes"},
-	"internal/rewrite":       {"internal/mirror"},
-	"internal/webhook":       {"internal/rewrite"},
-	"internal/registrytest":  {},
-	"internal/demo":          {"internal/registrytest"},
+	"internal/cluster":  {"internal/refs"},
+	"internal/progress": {},
+	"internal/transfer": {"internal/progress"},
+	"internal/transfer/remote": {
+		"internal/transfer", "internal/upstream", "internal/upstream/credential",
+	},
+	"internal/transfer/syncing": {"internal/progress", "internal/transfer"},
+	"internal/runtimes":         {"internal/runtimes/edit"},
+	"internal/runtimes/edit":    {},
+	"internal/doctor":           {"internal/proof", "internal/runtimes"},
+	"internal/rewrite":          {"internal/mirror"},
+	"internal/webhook":          {"internal/rewrite"},
+	"internal/registrytest":     {},
+	"internal/demo":             {"internal/registrytest"},
 	"internal/app": {
 		"internal/access", "internal/access/issuer", "internal/access/rate", "internal/admin", "internal/admin/dashboard", "internal/audit", "internal/cache", "internal/cluster", "internal/config", "internal/edge",
 		"internal/fill", "internal/history", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/proof", "internal/server", "internal/store",
@@ -77,6 +82,7 @@ var arrows = map[string][]string{
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
 		"internal/rewrite", "internal/client", "internal/mirror", "internal/doctor", "internal/proof",
+		"internal/progress", "internal/transfer/remote", "internal/transfer/syncing",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

@@ -58,6 +58,7 @@ func newRoot() *cobra.Command {
 	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newServeCommand(), newConfigCommand(), newCacheCommand(), newExplainCommand(), newNameCommand(), newDoctorCommand(), newSetupCommand(), newDemoCommand(), newManCommand())
+	examples(root)
 	localize(root)
 	completions(root)
 	return root
