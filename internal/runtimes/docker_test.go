@@ -75,9 +75,9 @@ func TestGoldenMachines(t *testing.T) {
 	all["plain"] = Mirror{URL: "http://10.0.0.5:5000", Host: "10.0.0.5:5000", PlainHTTP: true, Registries: all["public"].Registries}
 	for at, c := range machineCases() {
 		t.Run(at, func(t *testing.T) {
-			m, s := machine(t, c.files)
+			m, _ := machine(t, c.files)
 			m.Environ, m.UID, m.Command = nil, 0, c.programs.run
-			s = NewStore(m)
+			s := NewStore(m)
 			before := look(t, m, s)
 			f, err := c.target.Detect(t.Context(), m)
 			if err != nil {
