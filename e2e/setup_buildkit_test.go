@@ -3,15 +3,12 @@
 package e2e
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"sampan/internal/runtimes"
 )
 
-// buildkit is a buildkitd with the settings of this machine, and buildctl talking to
+// startBuildkit starts a buildkitd with the settings of this machine, and buildctl talking to
 // it.
 func startBuildkit(t *testing.T) command {
 	t.Helper()
@@ -42,14 +39,19 @@ func build(t *testing.T, c command, from string) string {
 	return out
 }
 
+// BuildKit reads its settings when it starts, so that a second setup, which changes
+// nothing, is the one that proves.
 func TestSetupBuildKit(t *testing.T) {
-	m, mirror := trusted(t)
+	m, _, flags := trusted(t)
 	writeFile(t, "/etc/buildkit/buildkitd.toml", "# ours\n[log]\n  format = \"text\" # as it is\n\n[registry.\"quay.io\"]\n  mirrors = [\"127.0.0.1:9\"]\n")
-	path := os.Getenv("PATH")
-	t.Setenv("PATH", filepath.Dir(tool("buildkitd"))+":"+path)
-	p := prepare(t, runtimes.BuildKit{}, mirror, "/etc/buildkit")
+	p, _ := prepare(t, "buildkit", cleanEnv("", "PATH="+filepath.Dir(tool("buildkitd"))+":/usr/bin:/bin"), []string{"/etc/buildkit"}, append(flags, "--no-prove")...)
 	c := startBuildkit(t)
+	p.env = append(p.env, c.env[len(c.env)-1])
+	said := p.run(t, append([]string{"setup", "buildkit"}, flags...)...)
 	for _, i := range everyRegistry() {
+		if !strings.Contains(said, "Proven: the mirror answered for "+i.upstream) {
+			t.Errorf("nothing was proven for %s:\n%s", i.upstream, said)
+		}
 		m.forget()
 		out := build(t, c, i.name)
 		image := original(t, i.upstream, i.repository, i.reference)

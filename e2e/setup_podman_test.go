@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"io/fs"
 	"maps"
 	"os"
@@ -10,9 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"sampan/internal/oci"
-	"sampan/internal/runtimes"
 )
 
 // everyRegistry are images by their own names, one of each registry that people use.
@@ -26,43 +24,30 @@ func everyRegistry() []mirrored {
 	}
 }
 
-// A prepared is a runtime that was set up.
+// A prepared is a runtime that `sampan setup` has set up.
 type prepared struct {
-	machine *runtimes.Machine
-	store   *runtimes.Store
-	target  string
-	dirs    []string
-	before  map[string]string
+	command
+	target string
+	dirs   []string
+	before map[string]string
 }
 
-// prepare sets a runtime of this machine up for a mirror with a private authority, and
-// remembers what was in the directories of its settings.
-func prepare(t *testing.T, target runtimes.Target, mirror runtimes.Mirror, dirs ...string) *prepared {
+// prepare sets a runtime of this machine up for a mirror, and remembers what was in the
+// directories of its settings. The environment is that of the runtime's client.
+func prepare(t *testing.T, target string, env []string, dirs []string, flags ...string) (*prepared, string) {
 	t.Helper()
-	for _, i := range everyRegistry() {
-		r, err := oci.ParseRegistry(i.upstream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		mirror.Registries = append(mirror.Registries, r)
-	}
 	home := testDir(t, "home")
-	m := &runtimes.Machine{Home: home, UID: 1000, Environ: cleanEnv(home, "XDG_STATE_HOME="+testDir(t, "state"))}
-	p := &prepared{machine: m, store: runtimes.NewStore(m), target: target.Name(), dirs: append(dirs, home)}
-	m.UID = 0
+	p := &prepared{
+		command: command{path: os.Getenv(binaryVariable), env: append(slices.Clone(env), "HOME="+home), dir: home},
+		target:  target, dirs: append(dirs, home),
+	}
 	p.before = p.look(t)
-	found, err := target.Detect(t.Context(), m)
-	if err != nil || !found.Present {
-		t.Fatalf("%s was found as %+v, %v", p.target, found, err)
+	flags = append([]string{"setup", target, "--yes"}, flags...)
+	p.run(t, append(flags, "--dry-run")...)
+	if !maps.Equal(p.look(t), p.before) {
+		t.Fatal("a dry run changed something")
 	}
-	plan, err := target.Plan(t.Context(), m, found, mirror)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := runtimes.Apply(m, p.store, p.target, plan); err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return p, p.run(t, flags...)
 }
 
 // look is what is in the directories: paths with mode and content.
@@ -96,9 +81,7 @@ func (p *prepared) undo(t *testing.T) {
 	if maps.Equal(p.look(t), p.before) {
 		t.Error("the setup changed nothing")
 	}
-	if _, _, _, err := runtimes.Undo(p.machine, p.store, p.target, false); err != nil {
-		t.Fatal(err)
-	}
+	p.run(t, "setup", p.target, "--undo", "--yes")
 	after := p.look(t)
 	for _, path := range slices.Sorted(maps.Keys(after)) {
 		if after[path] != p.before[path] {
@@ -112,26 +95,26 @@ func (p *prepared) undo(t *testing.T) {
 	}
 }
 
-// trusted is a mirror with a certificate of an authority of its own.
-func trusted(t *testing.T) (*mirror, runtimes.Mirror) {
+// trusted is a mirror with a certificate of an authority of its own, and the flags that
+// name it.
+func trusted(t *testing.T) (m *mirror, host string, flags []string) {
 	t.Helper()
 	a := newAuthority(t)
-	m, host, _, _, _ := startTLS(t, a)
-	pem, err := os.ReadFile(a.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m, runtimes.Mirror{URL: "https://" + host, Host: host, CA: pem}
+	m, host, _, _, _ = startTLS(t, a)
+	return m, host, []string{"--mirror", host, "--ca", a.file}
 }
 
 func TestSetupPodman(t *testing.T) {
-	m, mirror := trusted(t)
+	m, host, flags := trusted(t)
 	c := newContainersEnv(t, "# ours\n[[registry]]\nlocation = \"quay.io\"\n[[registry.mirror]]\nlocation = \"127.0.0.1:9/nobody\"\ninsecure = true\n")
-	p := prepare(t, runtimes.Podman{}, mirror, "/etc/containers")
+	p, said := prepare(t, "podman", c.env, []string{"/etc/containers"}, flags...)
 	podman, buildah := c.command(podmanPath), c.command(buildahPath)
 	info := podman.run(t, "info")
 	for _, i := range everyRegistry() {
-		if !strings.Contains(info, mirror.Host+"/"+i.upstream) {
+		if !strings.Contains(said, "Proven: the mirror answered for "+i.upstream) {
+			t.Errorf("nothing was proven for %s:\n%s", i.upstream, said)
+		}
+		if !strings.Contains(info, host+"/"+i.upstream) {
 			t.Errorf("podman info knows no mirror of %s:\n%s", i.upstream, info)
 		}
 		m.forget()
@@ -139,26 +122,74 @@ func TestSetupPodman(t *testing.T) {
 		wantStored(t, buildah, i.name, original(t, i.upstream, i.repository, i.reference))
 		m.wantOnlyAsked(t, i.upstream)
 	}
-	for _, registry := range proven() {
-		podman.run(t, "pull", "--quiet", proofOf(t, registry))
+	if again := p.run(t, append([]string{"setup", "podman"}, flags...)...); !strings.Contains(again, "Nothing has to change.") {
+		t.Errorf("a second setup says\n%s", again)
 	}
-	found, err := runtimes.Podman{}.Detect(t.Context(), p.machine)
-	if err != nil || !slices.Contains(found.Mirrors, "quay.io = "+mirror.Host+"/quay.io") || found.Version == "" {
-		t.Errorf("found %+v, %v", found, err)
+	if report := p.examine(t, flags); !report.uses("podman") || report.has("mirror-", "mirror-expires") {
+		t.Errorf("the doctor finds %+v", report)
 	}
 	p.undo(t)
-	if strings.Contains(podman.run(t, "info"), mirror.Host) {
+	if strings.Contains(podman.run(t, "info"), host) {
 		t.Error("undone, podman still knows the mirror")
 	}
+	if report := p.examine(t, flags); report.uses("podman") || !report.has("runtime-unused") {
+		t.Errorf("undone, the doctor finds %+v", report)
+	}
+}
+
+// A diagnosis is what `sampan doctor -o json` says.
+type diagnosis struct {
+	Runtimes []struct {
+		Name       string
+		UsesMirror bool `json:"uses_mirror"`
+	}
+	Registries []struct{ Name, State string }
+	Findings   []struct{ ID, Severity, Message string }
+}
+
+func (d diagnosis) uses(runtime string) bool {
+	for _, r := range d.Runtimes {
+		if r.Name == runtime {
+			return r.UsesMirror
+		}
+	}
+	return false
+}
+
+// has tells whether something was found whose name begins so, but for some.
+func (d diagnosis) has(prefix string, but ...string) bool {
+	for _, f := range d.Findings {
+		if strings.HasPrefix(f.ID, prefix) && !slices.Contains(but, f.ID) {
+			return true
+		}
+	}
+	return false
+}
+
+// examine asks the doctor. The real registries are not to be called.
+func (p *prepared) examine(t *testing.T, flags []string) diagnosis {
+	t.Helper()
+	file := writeFile(t, filepath.Join(p.dir, "said"), "")
+	script := `"$@" -o json --timeout 2s >` + file + `; test $? = 0 -o $? = 3`
+	command{path: "/bin/sh", env: p.env, dir: p.dir}.run(t, append([]string{"-c", script, "sh", p.path, "doctor"}, flags...)...)
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(file)
+	var d diagnosis
+	if err := json.Unmarshal(raw, &d); err != nil {
+		t.Fatalf("%v\n%s", err, raw)
+	}
+	return d
 }
 
 // Where the registries must not be asked, they are not: not when the mirror is gone
 // either.
 func TestSetupPodmanWithoutFallback(t *testing.T) {
-	m, mirror := trusted(t)
-	mirror.NoFallback = true
+	m, _, flags := trusted(t)
 	c := newContainersEnv(t, "")
-	p := prepare(t, runtimes.Podman{}, mirror, "/etc/containers")
+	p, _ := prepare(t, "podman", c.env, []string{"/etc/containers"}, append(flags, "--no-fallback")...)
 	podman := c.command(podmanPath)
 	for _, i := range everyRegistry() {
 		podman.run(t, "pull", "--quiet", i.name)
@@ -171,17 +202,18 @@ func TestSetupPodmanWithoutFallback(t *testing.T) {
 // A login, or an access code, reaches the mirror with every pull.
 func TestSetupPodmanWithALoginAndWithACode(t *testing.T) {
 	s := startMembers(t, "")
-	for name, mirror := range map[string]runtimes.Mirror{
-		"login": {URL: "https://" + s.host, Host: s.host, Username: "ann", Password: "secret"},
-		"code":  {URL: "https://" + memberCode + "." + s.host, Host: memberCode + "." + s.host},
+	for name, more := range map[string][]string{
+		"login": {"--username", "ann", "--password-file", writeFile(t, filepath.Join(testDir(t, "secrets"), "password"), "secret\n")},
+		"code":  {"--code-file", s.codeFile},
 	} {
 		t.Run(name, func(t *testing.T) {
-			mirror.CA = []byte(s.pem(t))
-			mirror.NoFallback = true
 			c := newContainersEnv(t, "")
-			p := prepare(t, runtimes.Podman{}, mirror, "/etc/containers")
-			podman := command{path: podmanPath, env: append(c.env, "HOME="+p.machine.Home), dir: c.dir}
-			podman.run(t, "pull", "--quiet", proofOf(t, "quay.io"))
+			flags := append([]string{"--mirror", s.host, "--ca", s.authority.file, "--no-fallback"}, more...)
+			p, said := prepare(t, "podman", c.env, []string{"/etc/containers"}, flags...)
+			if strings.Contains(said, "secret") {
+				t.Errorf("a password is shown:\n%s", said)
+			}
+			podman := command{path: podmanPath, env: p.env, dir: c.dir}
 			podman.run(t, "pull", "--quiet", "docker.io/library/tiny:latest")
 			wantStored(t, c.command(buildahPath), "docker.io/library/tiny:latest", original(t, "docker.io", "library/tiny", "latest"))
 			p.undo(t)

@@ -129,7 +129,7 @@ func freeSpace(dir string) (free, size uint64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, err
 	}
-	block := uint64(st.Bsize) //nolint:gosec // never negative
+	block := uint64(st.Bsize)
 	return st.Bavail * block, st.Blocks * block, nil
 }
 
@@ -172,11 +172,11 @@ func diagnosis(r *doctor.Report, url string) string {
 	}
 	b.WriteString(text("\nWhat to do, the most important first\n", "\n处理办法（按重要程度）\n"))
 	for i, f := range r.Findings {
-		kind := text("problem", "问题")
+		kind := text("problem: ", "问题：")
 		if f.Severity == doctor.Warning {
-			kind = text("warning", "注意")
+			kind = text("warning: ", "注意：")
 		}
-		fmt.Fprintf(&b, "%3d. %s: %s\n     → %s\n", i+1, kind, say(f.What), say(f.Do))
+		fmt.Fprintf(&b, "%3d. %s%s\n     → %s\n", i+1, kind, say(f.What), say(f.Do))
 	}
 	return b.String()
 }

@@ -183,7 +183,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 			func(w *world) {
 				w.serveWith(mirrorHost, "192.88.0.1", sampan, w.sign(&x509.Certificate{NotAfter: w.now.AddDate(1, 0, 0)}, []string{"other.example.com"}))
 			},
-			[]string{"problem mirror-certificate"}, "for other names: other.example.com",
+			[]string{"problem mirror-certificate"},
+			"for other names: other.example.com",
 		},
 		"nobody knows who signed": {
 			func(w *world) { w.options.Roots = x509.NewCertPool() }, []string{"problem mirror-certificate"}, "CN=the test's, whom this machine does not trust",
@@ -202,7 +203,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 			func(w *world) {
 				w.serveWith(mirrorHost, "192.88.0.1", sampan, w.sign(&x509.Certificate{NotAfter: w.now.AddDate(0, 0, 2)}, []string{mirrorHost}))
 			},
-			[]string{"warning mirror-expires"}, "",
+			[]string{"warning mirror-expires"},
+			"",
 		},
 		"plain HTTP on the port of TLS": {
 			func(w *world) {
@@ -210,7 +212,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 				w.t.Cleanup(s.Close)
 				w.servers[mirrorHost+":443"] = s.Listener.Addr().String()
 			},
-			[]string{"problem mirror-certificate"}, "plain HTTP",
+			[]string{"problem mirror-certificate"},
+			"plain HTTP",
 		},
 		"no TLS far away": {
 			func(w *world) {
@@ -219,7 +222,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 				w.servers[mirrorHost+":80"] = s.Listener.Addr().String()
 				w.options.Mirror.URL, w.options.Mirror.PlainHTTP = "http://"+mirrorHost, true
 			},
-			[]string{"warning mirror-plain"}, "without TLS",
+			[]string{"warning mirror-plain"},
+			"without TLS",
 		},
 		"the clocks differ much": {
 			func(w *world) { w.now = w.now.Add(time.Hour) }, []string{"problem clock"}, "differ by 1h0m",
@@ -242,6 +246,15 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		"one of two uses the mirror": {func(w *world) {
 			w.options.Targets = append(w.options.Targets, fake{name: "k3s", found: runtimes.Found{Present: true}})
 		}, []string{"warning runtime-unused"}, "k3s"},
+		"Docker's containerd is Docker's": {
+			func(w *world) {
+				w.options.Targets = []runtimes.Target{
+					fake{name: "docker", found: runtimes.Found{Present: true, Mirrors: []string{"https://" + mirrorHost}}},
+					fake{name: "containerd", found: runtimes.Found{Present: true}},
+				}
+			},
+			nil, "",
+		},
 		"an access code is the mirror": {func(w *world) {
 			w.options.Targets = []runtimes.Target{fake{name: "docker", found: runtimes.Found{Present: true, Mirrors: []string{"https://abcdefghij0123456789." + mirrorHost + "/"}}}}
 		}, nil, ""},
@@ -273,7 +286,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		}, []string{"warning registry-forged"}, "quay.io"},
 		"neither mirror nor registry": {
 			func(w *world) { delete(w.names, mirrorHost); w.options.Registries = []Registry{quay} },
-			[]string{"problem mirror-name", "problem registry-unreachable"}, "",
+			[]string{"problem mirror-name", "problem registry-unreachable"},
+			"",
 		},
 		"the mirror goes through a proxy": {func(w *world) {
 			w.options.Machine.Environ = []string{"https_proxy=http://ann:secret@proxy.example.com:3128"}
@@ -290,7 +304,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 				w.now = w.now.Add(time.Hour)
 				w.options.Registries = []Registry{quay}
 			},
-			[]string{"problem clock", "problem disk", "problem runtime-unused", "warning registry-unreachable"}, "",
+			[]string{"problem clock", "problem disk", "problem runtime-unused", "warning registry-unreachable"},
+			"",
 		},
 	} {
 		t.Run(fact, func(t *testing.T) {

@@ -22,7 +22,7 @@ func (x *examination) runtimes(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, x.o.Timeout)
 		f, err := t.Detect(ctx, x.o.Machine)
 		cancel()
-		if err == nil && !f.Present {
+		if err == nil && (!f.Present || x.dockers(t.Name())) {
 			continue
 		}
 		r := Runtime{Name: t.Name(), Version: f.Version, Kind: f.Kind, Mirrors: f.Mirrors, Closed: f.Closed, Err: err}
@@ -54,6 +54,13 @@ func (x *examination) runtimes(ctx context.Context) {
 		x.find(rankRuntime, severity, "runtime-unused", say("not set up to use the mirror: %s", "没有设置使用镜像站：%s", strings.Join(left, ", ")),
 			say("%s", "%s", strings.Join(commands, "; ")))
 	}
+}
+
+// dockers tells whether a runtime is only a part of Docker here: its containerd, which
+// nobody asks to pull.
+func (x *examination) dockers(name string) bool {
+	return name == "containerd" && !x.o.Machine.Exists("/var/lib/kubelet") &&
+		slices.ContainsFunc(x.report.Runtimes, func(r Runtime) bool { return r.Name == "docker" })
 }
 
 // isMirror tells whether a setting of a runtime, "quay.io = m.example.com/quay.io" or

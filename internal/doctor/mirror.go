@@ -20,6 +20,7 @@ import (
 )
 
 const (
+	agent      = "sampan-doctor"    // how it calls itself
 	maxAnswer  = 64 << 10           // bytes of an answer that are read
 	soonOver   = 7 * 24 * time.Hour // an issuer renews earlier
 	skewTold   = 2 * time.Minute
@@ -122,6 +123,7 @@ func (x *examination) connect(ctx context.Context, host, port string) bool {
 		x.check("connection", true, say("%s takes connections", "%s 可以连接", at))
 		return true
 	}
+	err = bare(err)
 	x.check("connection", false, say("%s takes no connections: %v", "无法连接 %s：%v", at, err))
 	do := say("see that the mirror runs (sampan serve) and that no firewall is between", "确认镜像站正在运行（sampan serve），且没有防火墙阻挡")
 	if x.o.Mirror.Assumed {
@@ -129,6 +131,15 @@ func (x *examination) connect(ctx context.Context, host, port string) bool {
 	}
 	x.find(rankMirror, Problem, "mirror-connect", say("the mirror does not answer at %s: %v", "镜像站 %s 没有应答：%v", at, err), do)
 	return false
+}
+
+// bare is an error of dialling without the address, which the sentence around it has.
+func bare(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	return err
 }
 
 // roots are whom to trust for the mirror: the person's certificates beside the
@@ -156,7 +167,7 @@ func (x *examination) certificate(ctx context.Context, host, port string) bool {
 	if err != nil {
 		return x.connect(ctx, host, port) // it is gone since
 	}
-	defer raw.Close()
+	defer func() { _ = raw.Close() }() // it was only looked at
 	conn := tls.Client(raw, &tls.Config{ServerName: host, RootCAs: x.roots(), Time: x.o.Now, MinVersion: tls.VersionTLS12})
 	err = conn.HandshakeContext(ctx)
 	if err != nil {
@@ -250,6 +261,7 @@ func (x *examination) get(ctx context.Context, c *http.Client, path string, logi
 	if err != nil {
 		return exchange{}, err
 	}
+	req.Header.Set("User-Agent", agent)
 	if login {
 		req.SetBasicAuth(x.o.Mirror.Username, x.o.Mirror.Password)
 	}

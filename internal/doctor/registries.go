@@ -133,6 +133,7 @@ func (x *examination) ask(ctx context.Context, r Registry, found *Reach) {
 		found.State, found.Says = Unreachable, say("%v", "%v", err)
 		return
 	}
+	req.Header.Set("User-Agent", agent)
 	resp, err := c.Do(req)
 	if err == nil {
 		_ = resp.Body.Close() // HEAD has none
@@ -159,9 +160,9 @@ func (x *examination) ask(ctx context.Context, r Registry, found *Reach) {
 func inner(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
-		return u.Err
+		return bare(u.Err)
 	}
-	return err
+	return bare(err)
 }
 
 // bogon tells whether no public registry can have an address, and why.
@@ -182,8 +183,14 @@ func bogon(a netip.Addr) (runtimes.Text, bool) {
 	}{
 		{"198.18.0.0/15", say("an address that proxies with made-up addresses give out", "代理软件的虚构地址（fake-ip）")},
 		{"100.64.0.0/10", private},
-		{"0.0.0.0/8", nobody}, {"192.0.2.0/24", nobody}, {"198.51.100.0/24", nobody}, {"203.0.113.0/24", nobody}, {"240.0.0.0/4", nobody},
-		{"2001:db8::/32", nobody}, {"2001::/32", nobody}, {"100::/64", nobody},
+		{"0.0.0.0/8", nobody},
+		{"192.0.2.0/24", nobody},
+		{"198.51.100.0/24", nobody},
+		{"203.0.113.0/24", nobody},
+		{"240.0.0.0/4", nobody},
+		{"2001:db8::/32", nobody},
+		{"2001::/32", nobody},
+		{"100::/64", nobody},
 	} {
 		if netip.MustParsePrefix(b.prefix).Contains(a) {
 			return b.why, true

@@ -3,8 +3,10 @@ package runtimes
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -95,6 +97,9 @@ func (b BuildKit) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*
 	p := &Plan{}
 	ca := path.Join(path.Dir(file), "sampan-ca.crt")
 	first := func(old []string, element string) edit.List {
+		if mirror.Replace {
+			old = nil
+		}
 		return edit.Strings(slices.Insert(slices.DeleteFunc(old, func(o string) bool { return o == element }), 0, element)...)
 	}
 	var sets []edit.Set
@@ -112,18 +117,18 @@ func (b BuildKit) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*
 		paste, _ := edit.TOML(nil, sets...) // into nothing, it cannot fail
 		return nil, byHand(file, err, string(paste))
 	}
-	if err := p.add(m, file, after, false); err != nil {
+	if err := p.add(m, file, after, mirror.secret()); err != nil {
 		return nil, err
 	}
 	if err := p.addCA(m, &mirror, ca); err != nil {
 		return nil, err
 	}
-	b.finish(p, file, &mirror)
+	b.finish(m, p, file, &mirror)
 	return p, nil
 }
 
 // finish says what follows the files.
-func (b BuildKit) finish(p *Plan, file string, mirror *Mirror) {
+func (b BuildKit) finish(m *Machine, p *Plan, file string, mirror *Mirror) {
 	if mirror.NoFallback {
 		p.Notes = append(p.Notes, Note{Text: Text{
 			"BuildKit always asks the registry itself when the mirror does not answer, and cannot be told otherwise: write FROM " + mirror.Host + "/docker.io/… where that must not be",
@@ -144,11 +149,37 @@ func (b BuildKit) finish(p *Plan, file string, mirror *Mirror) {
 		})
 		return
 	}
-	p.After = []Step{{Command: []string{"systemctl", "restart", "buildkit"}, Interrupts: true, Why: Text{
-		"the file is read at the start alone; builds that are running end", "该文件只在启动时读取；正在进行的构建会中断",
-	}}}
-	p.Notes = append(p.Notes, Note{
-		Text:  Text{"BuildKit pulls when it builds; this shows where from", "BuildKit 在构建时拉取；以下命令可以看到来源"},
-		Paste: "printf 'FROM " + mirror.proofImage() + "\\n' >/tmp/Dockerfile && buildctl build --no-cache --progress plain --frontend dockerfile.v0 --local context=/tmp --local dockerfile=/tmp",
-	})
+	why := Text{"the file is read at the start alone; builds that are running end", "该文件只在启动时读取；正在进行的构建会中断"}
+	switch {
+	case m.UID == 0 && m.unit("buildkit"):
+		p.After = []Step{{Command: []string{"systemctl", "restart", "buildkit"}, Interrupts: true, Why: why}}
+	case m.UID == 0:
+		p.Notes = append(p.Notes, Note{Text: Text{"restart buildkitd: " + why.English, "请重启 buildkitd：" + why.Chinese}})
+	default:
+		p.After = []Step{{Command: []string{"systemctl", "--user", "restart", "buildkit"}, Interrupts: true, Why: why}}
+	}
+	p.Proof = &Proof{
+		Image: mirror.proofImage(), Registries: mirror.toProve(),
+		Do:   func(ctx context.Context, image string) error { return b.build(ctx, m, image) },
+		Undo: func(context.Context, string) error { return nil }, // its cache has no names
+	}
+}
+
+// build has the daemon build from an image, and keeps nothing of it.
+func (BuildKit) build(ctx context.Context, m *Machine, image string) error {
+	dir, err := os.MkdirTemp("", "sampan-proof-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // it is temporary
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM "+image+"\n"), 0o600); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
+	_, err = m.Run(ctx, "buildctl", "build", "--no-cache", "--progress", "plain", "--frontend", "dockerfile.v0", "--local", "context="+dir, "--local", "dockerfile="+dir)
+	if errors.Is(err, exec.ErrNotFound) {
+		return ErrNoClient
+	}
+	return err
 }

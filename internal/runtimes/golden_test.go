@@ -1,6 +1,7 @@
 package runtimes
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,14 +13,23 @@ import (
 	"testing"
 	"time"
 
-	"context"
-
 	"sampan/internal/oci"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
-const fakeCA = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIQZmFrZQ==\n-----END CERTIFICATE-----\n"
+// labCA is a certificate of nobody.
+const labCA = `-----BEGIN CERTIFICATE-----
+MIIBezCCASGgAwIBAgIUSUDuhVlx6B0Zt7zuB8L3JBU8VM0wCgYIKoZIzj0EAwIw
+EjEQMA4GA1UEAwwHdGhlIGxhYjAgFw0yNjExMjYyMTE3NDdaGA8yMTI2MTEwMjIx
+MTc0N1owEjEQMA4GA1UEAwwHdGhlIGxhYjBZMBMGByqGSM49AgEGCCqGSM49AwEH
+A0IABKF059EQytcwtfTQAKtcfxbyNGiGxMjNL0SXmFwf4EGL3vOqj8Lws4VNIurk
+xQGL9o3UQu5oYkO2ouQY79bM8wmjUzBRMB0GA1UdDgQWBBRMOhN1BNLbk6wkNWTK
+8LaXrueCijAfBgNVHSMEGDAWgBRMOhN1BNLbk6wkNWTK8LaXrueCijAPBgNVHRMB
+Af8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIQD7++IQlj9oVBsgunjdd5T0ksVP
+nLWISaKMw+dLXgyzsgIgQNAo06hwU2RKgQrELbN0BDkmi+oYTtXMTEJ7f6/m/1M=
+-----END CERTIFICATE-----
+`
 
 // mirrors are what people have.
 func mirrors(t *testing.T) map[string]Mirror {
@@ -34,7 +44,9 @@ func mirrors(t *testing.T) map[string]Mirror {
 	}
 	return map[string]Mirror{
 		"public":   {URL: "https://mirror.example.com", Host: "mirror.example.com", Registries: registries},
-		"private":  {URL: "https://mirror.example.com:8443", Host: "mirror.example.com:8443", Registries: registries, CA: []byte(fakeCA), Username: "ann", Password: "pass \"word\""},
+		"private":  {URL: "https://mirror.example.com:8443", Host: "mirror.example.com:8443", Registries: registries, CA: []byte(labCA), Username: "ann", Password: "pass \"word\""},
+		"replace":  {URL: "https://mirror.example.com", Host: "mirror.example.com", Registries: registries[:2], Replace: true},
+		"code":     {URL: "https://abcdefghij0123456789.mirror.example.com", Host: "abcdefghij0123456789.mirror.example.com", Registries: registries[:1], Code: "abcdefghij0123456789"},
 		"closed":   {URL: "https://mirror.example.com", Host: "mirror.example.com", Registries: registries, NoFallback: true, DialTimeout: 3 * time.Second},
 		"loopback": {URL: "http://localhost:5000", Host: "localhost:5000", PlainHTTP: true, Registries: registries[:1]},
 	}
@@ -47,6 +59,9 @@ func found() map[string]tree {
 			"/etc/containers/registries.conf":                 "# ours\nunqualified-search-registries = [\"docker.io\"]\n\n[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = \"old.example.com\"\n\n[[registry]]\nprefix = \"quay.io/team\"\nlocation = \"team.example.com\"\n",
 			"/etc/containers/registries.conf.d/99-local.conf": "[[registry]]\nlocation = \"ghcr.io\"\nblocked = true\n",
 		},
+		"podman/replace":   {"/etc/containers/registries.conf": "[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = \"old.example.com\"\n"},
+		"k3s/replace":      {"/etc/rancher/k3s/registries.yaml": "mirrors:\n  docker.io:\n    endpoint:\n      - https://old.example.com\n"},
+		"buildkit/replace": {"/etc/buildkit/buildkitd.toml": "[registry.'docker.io']\n  mirrors = ['old.example.com']\n"},
 		"podman/private":   {"/home/ann/.config/containers/auth.json": "{\n\t\"auths\": {\n\t\t\"quay.io\": {\n\t\t\t\"auth\": \"eA==\"\n\t\t}\n\t},\n\t\"credHelpers\": {}\n}\n"},
 		"k3s/public":       {"/etc/rancher/k3s/registries.yaml": "# the lab's\nmirrors:\n    docker.io:\n        endpoint: # old first\n            - https://old.example.com\n\n    # in the house\n    own.example.com:\n        endpoint: [\"https://own.example.com:5000\"]\nconfigs:\n    own.example.com:\n        tls: {ca_file: /etc/own.crt}\n", "/etc/systemd/system/k3s.service": ""},
 		"buildkit/public":  {"/etc/buildkit/buildkitd.toml": "# builders\ndebug = true\n\n[registry.\"docker.io\"]\n  # near\n  mirrors = [\n    \"old.example.com\", # one\n  ]\n\n[registry.\"quay.io\"]\n  http = false\n[worker.oci]\n  gc = true\n"},

@@ -94,7 +94,7 @@ func (r Rancher) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*P
 			continue
 		}
 		endpoints := []string{mirror.URL}
-		if !mirror.NoFallback {
+		if !mirror.NoFallback && !mirror.Replace {
 			endpoints = append(endpoints, slices.DeleteFunc(old.Endpoint, func(e string) bool { return strings.TrimSuffix(e, "/") == mirror.URL })...)
 		}
 		sets = append(sets, edit.Set{Path: []string{"mirrors", registry, "endpoint"}, Value: edit.Strings(endpoints...)})
@@ -113,7 +113,7 @@ func (r Rancher) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*P
 	if err != nil {
 		return nil, byHand(r.registries(), err, pasteOf(sets))
 	}
-	if err := p.add(m, r.registries(), after, mirror.Username != ""); err != nil {
+	if err := p.add(m, r.registries(), after, mirror.secret()); err != nil {
 		return nil, err
 	}
 	if err := p.addCA(m, &mirror, ca); err != nil {
@@ -145,7 +145,7 @@ func (r Rancher) finish(m *Machine, p *Plan, mirror *Mirror) {
 		units = []string{"rke2-server", "rke2-agent"}
 	}
 	for _, unit := range units {
-		if m.Exists("/etc/systemd/system/"+unit+".service") || m.Exists("/usr/local/lib/systemd/system/"+unit+".service") || m.Exists("/usr/lib/systemd/system/"+unit+".service") {
+		if m.unit(unit) {
 			p.After = append(p.After, Step{Command: []string{"systemctl", "restart", unit}, Why: Text{
 				"the file is read at the start alone; containers go on running, the API is away for some seconds",
 				"该文件只在启动时读取；容器继续运行，API 会中断几秒",
@@ -158,7 +158,7 @@ func (r Rancher) finish(m *Machine, p *Plan, mirror *Mirror) {
 		crictl = []string{"/var/lib/rancher/rke2/bin/crictl", "--config", "/var/lib/rancher/rke2/agent/etc/crictl.yaml"}
 	}
 	p.Proof = &Proof{
-		Image:  image,
+		Image: image, Registries: mirror.toProve(),
 		Pull:   [][]string{append(slices.Clone(crictl), "pull", image)},
 		Remove: [][]string{append(slices.Clone(crictl), "rmi", image)},
 	}

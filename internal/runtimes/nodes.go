@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -40,7 +39,7 @@ func detect(ctx context.Context, m *Machine, command ...string) Found {
 func (p *Plan) addHosts(m *Machine, mirror *Mirror, dir, node string) error {
 	for _, registry := range mirror.registries() {
 		hosts := hostsFile(registry, mirror, path.Join(node, "sampan-ca.crt"))
-		if err := p.add(m, path.Join(dir, registry, "hosts.toml"), hosts, mirror.Username != ""); err != nil {
+		if err := p.add(m, path.Join(dir, registry, "hosts.toml"), hosts, mirror.secret()); err != nil {
 			return err
 		}
 	}
@@ -123,7 +122,7 @@ func (Minikube) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*Pl
 	for _, registry := range mirror.registries() {
 		writeRegistry(&tables, registry, &mirror, nil)
 	}
-	if err := p.add(m, path.Join(files, systemContainers, "registries.conf.d", dropInName), []byte(tables.String()), false); err != nil {
+	if err := p.add(m, path.Join(files, systemContainers, "registries.conf.d", dropInName), []byte(tables.String()), mirror.secret()); err != nil {
 		return nil, err
 	}
 	for _, place := range []string{systemContainers, "/etc/docker"} {
@@ -191,33 +190,13 @@ func (MicroK8s) Detect(ctx context.Context, m *Machine) (Found, error) {
 // Plan implements [Target].
 func (MicroK8s) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*Plan, error) {
 	p := &Plan{}
-	ca := path.Join(microk8sDir, "sampan-ca.crt")
-	for _, registry := range mirror.registries() {
-		file := path.Join(microk8sDir, registry, "hosts.toml")
-		before, err := m.Read(file)
-		if err != nil {
-			return nil, err
-		}
-		after := hostsFile(registry, &mirror, ca)
-		if before != nil && !mirror.NoFallback {
-			if after, err = before, nil; !strings.Contains(string(before), fmt.Sprintf("[host.%q]", mirror.URL)) {
-				after, err = withHost(before, hostTable(&mirror, ca))
-			}
-			if err != nil {
-				return nil, byHand(file, err, string(hostsFile(registry, &mirror, ca)))
-			}
-		}
-		if err := p.add(m, file, after, mirror.Username != ""); err != nil {
-			return nil, err
-		}
-	}
-	if err := p.addCA(m, &mirror, ca); err != nil {
+	if err := p.addHostsHere(m, &mirror, microk8sDir); err != nil {
 		return nil, err
 	}
 	p.Notes = []Note{{Text: Text{"the same has to be done on every node of the cluster", "集群的每个节点都要同样设置"}}}
 	image := mirror.proofImage()
 	p.Proof = &Proof{
-		Image:  image,
+		Image: image, Registries: mirror.toProve(),
 		Pull:   [][]string{{"microk8s", "ctr", "images", "pull", "--hosts-dir", microk8sDir, image}},
 		Remove: [][]string{{"microk8s", "ctr", "images", "rm", image}},
 	}
@@ -259,7 +238,7 @@ func (Talos) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*Plan,
 	p := &Plan{}
 	file := m.config("sampan/talos.yaml")
 	patch := edit.RenderYAML(edit.Map{{Key: "machine", Value: edit.Map{{Key: "registries", Value: registries}}}})
-	if err := p.add(m, file, patch, mirror.Username != ""); err != nil {
+	if err := p.add(m, file, patch, mirror.secret()); err != nil {
 		return nil, err
 	}
 	p.Notes = append(mirror.notHere("a node of Talos"), Note{

@@ -61,9 +61,10 @@ func (Podman) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*Plan
 	}
 	image := mirror.proofImage()
 	p.Proof = &Proof{
-		Image:  image,
-		Pull:   [][]string{{"podman", "pull", "--quiet", image}},
-		Remove: [][]string{{"podman", "rmi", image}},
+		Image:      image,
+		Registries: mirror.toProve(),
+		Pull:       [][]string{{"podman", "pull", "--quiet", image}},
+		Remove:     [][]string{{"podman", "rmi", image}},
 	}
 	return p, nil
 }
@@ -146,7 +147,7 @@ func (CRIO) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*Plan, 
 		"CRI-O reads the registries again; nothing is stopped", "让 CRI-O 重新读取仓库配置；不会停止任何容器",
 	}}}
 	image := mirror.proofImage()
-	p.Proof = &Proof{Image: image, Pull: [][]string{{"crictl", "pull", image}}, Remove: [][]string{{"crictl", "rmi", image}}}
+	p.Proof = &Proof{Image: image, Registries: mirror.toProve(), Pull: [][]string{{"crictl", "pull", image}}, Remove: [][]string{{"crictl", "rmi", image}}}
 	return p, nil
 }
 

@@ -205,8 +205,15 @@ func planRegistries(m *Machine, mirror *Mirror) (*Plan, error) {
 			c.old + " 使用旧的第一版格式，新版本不再读取：应当改写",
 		}})
 	}
+	// A file that not everybody may read would stop everybody else's podman.
 	if err := p.add(m, ours, []byte(b.String()), false); err != nil {
 		return nil, err
+	}
+	if mirror.Code != "" && m.UID == 0 {
+		p.Notes = append(p.Notes, Note{Text: Text{
+			"everybody on this machine can read the access code in " + ours,
+			"本机的所有用户都能读取 " + ours + " 中的访问码",
+		}})
 	}
 	return p, p.addCA(m, mirror, path.Join(base, "certs.d", mirror.Host, "ca.crt"))
 }
@@ -237,7 +244,7 @@ func writeRegistry(b *strings.Builder, registry string, mirror *Mirror, theirs *
 			t.Location = theirs.Location
 		}
 		for _, m := range theirs.Mirrors {
-			if m.Location != here.Location {
+			if m.Location != here.Location && !mirror.Replace {
 				t.Mirrors = append(t.Mirrors, m)
 			}
 		}

@@ -137,3 +137,13 @@ func hostTable(m *Mirror, ca string) string {
 	}
 	return b.String()
 }
+
+// unit tells whether systemd has a service by a name.
+func (m *Machine) unit(name string) bool {
+	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
+		if m.Exists(path.Join(dir, name+".service")) {
+			return true
+		}
+	}
+	return false
+}
