@@ -57,7 +57,19 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServeCommand(), newConfigCommand(), newCacheCommand(), newExplainCommand(), newNameCommand(), newDoctorCommand(), newSetupCommand(), newDemoCommand(), newManCommand())
+	root.AddCommand(
+		newServeCommand(),
+		newConfigCommand(),
+		newCacheCommand(),
+		newExplainCommand(),
+		newNameCommand(),
+		newDemoCommand(),
+		newManCommand(),
+		newDoctorCommand(),
+		newSetupCommand(),
+		newRewriteCommand(),
+		newPullCommand(),
+	)
 	examples(root)
 	localize(root)
 	completions(root)

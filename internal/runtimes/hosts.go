@@ -27,6 +27,12 @@ func (p *Plan) addHostsHere(m *Machine, mirror *Mirror, dir string) error {
 			return err
 		}
 	}
+	if rest := path.Join(dir, everyRegistry, "hosts.toml"); !mirror.Every && m.Exists(rest) {
+		p.Notes = append(p.Notes, Note{Text: Text{
+			rest + " stays, and counts for registries that the mirror is not known to serve; --registry \"*\" says that it serves all",
+			rest + " 保持不变，用于已知由镜像站提供的仓库之外的仓库；若镜像站提供所有仓库，请使用 --registry \"*\"",
+		}})
+	}
 	return p.addCA(m, mirror, ca)
 }
 
