@@ -235,6 +235,8 @@ func runtimeState(t doctor.Runtime) string {
 	switch {
 	case t.Err != nil:
 		return text("its settings cannot be used", "配置无法使用")
+	case t.Uses && t.Name == "docker" && t.Kind == "classic":
+		return text("uses the mirror for Docker Hub alone; other registries are asked themselves, unless names at the mirror are used (sampan name)", "只对 Docker Hub 使用镜像站；其他仓库直接访问，除非使用镜像站上的名字（sampan name）")
 	case t.Uses && t.Closed:
 		return text("uses the mirror, and nothing else", "使用镜像站，且只使用镜像站")
 	case t.Uses:
