@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -168,7 +169,7 @@ func diagnosis(r *doctor.Report, url string) string {
 		}
 		return text("BAD ", "异常")
 	}
-	say := func(t runtimes.Text) string { return text(t.English, t.Chinese) }
+	say := func(t runtimes.Text) string { return withoutControl(text(t.English, t.Chinese)) }
 	line := func(ok bool, name, says string) { fmt.Fprintf(&b, "  %s  %-20s %s\n", mark(ok), name, says) }
 
 	fmt.Fprintf(&b, text("Mirror %s\n", "镜像站 %s\n"), url)
@@ -205,6 +206,17 @@ func diagnosis(r *doctor.Report, url string) string {
 		fmt.Fprintf(&b, "%3d. %s%s\n     → %s\n", i+1, kind, say(f.What), say(f.Do))
 	}
 	return b.String()
+}
+
+// withoutControl is a text without what could steer a terminal: parts of it come from
+// strangers' servers and certificates.
+func withoutControl(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\ufffd'
+		}
+		return r
+	}, s)
 }
 
 func gibibytes(n uint64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }

@@ -50,6 +50,10 @@ func TestADiagnosisForPeople(t *testing.T) {
 		}
 	}
 	t.Setenv("LC_ALL", "C")
+	steering := &doctor.Report{Mirror: []doctor.Check{{ID: "certificate", Says: runtimes.Text{English: "of \x1b[2J\u202enobody"}}}}
+	if got := diagnosis(steering, "https://m"); strings.ContainsAny(got, "\x1b\u202e") {
+		t.Errorf("a stranger steers the terminal: %q", got)
+	}
 	if got := diagnosis(&doctor.Report{}, "https://m"); !strings.Contains(got, "All is well.") || !strings.Contains(got, "none was found") {
 		t.Errorf("nothing wrong is told as\n%s", got)
 	}
