@@ -256,8 +256,8 @@ func TestPullIntoContainerd(t *testing.T) {
 		c.run(t, "content", "prune", "references")
 		c.run(t, "run", "--rm", "docker.io/library/tiny:latest", "again")
 
-		if said := p.refuse(t, "tiny:absent"); !strings.Contains(said, "not found") {
-			t.Errorf("want that it was not found:\n%s", said)
+		if said := p.refuse(t, "tiny:absent"); !strings.Contains(said, "manifest unknown: ") {
+			t.Errorf("want what the mirror says of what it has not:\n%s", said)
 		}
 		m.process.stop()
 		if said := p.refuse(t, "me/app:1"); !strings.Contains(said, "does not answer: is it running") {
@@ -355,4 +355,79 @@ func TestPullIntoPodmanThroughItsSocket(t *testing.T) {
 			podman.run(t, "rmi", "--all", "--force")
 		})
 	}
+}
+
+// A mirror of a private authority that wants to know who asks: by a login, or by a code
+// in its name. The secrets are in no name that stays.
+func TestPullFromAMirrorForMembers(t *testing.T) {
+	s := startMembers(t, "")
+	writeFile(t, "/etc/docker/certs.d/"+s.host+"/ca.crt", s.pem(t))
+	writeFile(t, "/etc/docker/certs.d/"+memberCode+"."+s.host+"/ca.crt", s.pem(t))
+	image := original(t, "docker.io", "library/tiny", "latest")
+	dir := testDir(t, "secrets")
+	password := writeFile(t, filepath.Join(dir, "password"), "secret\n")
+	wrong := writeFile(t, filepath.Join(dir, "wrong"), "wrong\n")
+	d := startDocker(t, "{}")
+	containers := newContainersEnv(t, "")
+	podman := containers.command(podmanPath)
+	v1 := startContainerd(t, containerdVersions[0], nil, "")
+	v2 := startContainerd(t, containerdVersions[1], nil, "")
+	ways := map[string][]string{
+		"a login": {"--username", "ann", "--password-file", password},
+		"a code":  {"--code-file", s.codeFile},
+	}
+	for engine, e := range map[string]struct {
+		args  []string
+		want  func(t *testing.T)
+		names func() string
+	}{
+		"docker": {[]string{"--engine", "docker", "--address", filepath.Join(d.dir, "s.sock")}, func(t *testing.T) {
+			d.wantID(t, "tiny", image)
+			d.run(t, "image", "rm", "tiny")
+		}, func() string { return d.names(t) }},
+		"podman": {[]string{"--engine", "podman"}, func(t *testing.T) {
+			wantStored(t, containers.command(buildahPath), "docker.io/library/tiny:latest", image)
+			podman.run(t, "rmi", "--all", "--force")
+		}, func() string {
+			return podman.run(t, "images", "--all", "--format", "{{.Repository}}:{{.Tag}} {{.Names}}")
+		}},
+		"containerd 1.6": {[]string{"--address", v1.socket, "--engine", "containerd"}, func(t *testing.T) {
+			v1.wantImage(t, "default", "docker.io/library/tiny:latest", image)
+			v1.run(t, "images", "rm", "--sync", "docker.io/library/tiny:latest")
+		}, func() string { return v1.run(t, "images", "ls", "-q") }},
+		"containerd 2.1": {[]string{"--address", v2.socket, "--engine", "containerd"}, func(t *testing.T) {
+			v2.wantImage(t, "default", "docker.io/library/tiny:latest", image)
+			v2.run(t, "images", "rm", "--sync", "docker.io/library/tiny:latest")
+		}, func() string { return v2.run(t, "images", "ls", "-q") }},
+	} {
+		for way, flags := range ways {
+			t.Run(engine+" with "+way, func(t *testing.T) {
+				p := newPuller(t, s.mirror, []string{"SAMPAN_MIRROR=" + s.host, "SAMPAN_CA=" + s.authority.file}, e.args...)
+				out := p.pull(t, append(flags, "tiny")...)
+				e.want(t)
+				wantNoName(t, e.names(), mirrorDomain)
+				if strings.Contains(out, "secret") {
+					t.Errorf("the password is told:\n%s", out)
+				}
+			})
+		}
+		t.Run(engine+" with a wrong password", func(t *testing.T) {
+			p := newPuller(t, s.mirror, []string{"SAMPAN_MIRROR=" + s.host, "SAMPAN_CA=" + s.authority.file}, e.args...)
+			said := p.refuse(t, "--username", "ann", "--password-file", wrong, "tiny")
+			if !strings.Contains(said, "could not pull it from the mirror") || !strings.Contains(said, "wrong user name or password") {
+				t.Errorf("the step and what the mirror says are not told:\n%s", said)
+			}
+			if strings.Contains(said, "certs.d") || strings.Contains(said, "level=") {
+				t.Errorf("more is told than what is wrong:\n%s", said)
+			}
+			p = newPuller(t, s.mirror, []string{"SAMPAN_MIRROR=" + s.host}, e.args...)
+			if said := p.refuse(t, "--username", "ann", "--password-file", password, "tiny:none"); !strings.Contains(said, "signed by nobody who is trusted here") {
+				t.Errorf("that the certificate is not trusted is not told:\n%s", said)
+			}
+			if names := e.names(); strings.Contains(names, "tiny") {
+				t.Errorf("a name is left:\n%s", names)
+			}
+		})
+	}
+	s.wantNoSecrets(t)
 }

@@ -28,6 +28,9 @@ type pullDisplay struct {
 	bars     *mpb.Progress // nil without a terminal
 	failing  []string      // in the order that it was heard of
 	good     int
+
+	alone bool  // there is one image: its failure is that of the command
+	only  error // that failure
 }
 
 func newPullDisplay(out, err io.Writer, asJSON, quiet bool) *pullDisplay {
@@ -82,9 +85,12 @@ func (d *pullDisplay) emit(e pullEvent, line string) {
 func (d *pullDisplay) failed(name string, err error) {
 	d.missed(name)
 	d.emit(pullEvent{Event: "failed", Image: name, Message: err.Error()}, "")
-	if !d.json {
-		d.mu.Lock()
-		defer d.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.alone:
+		d.only = fmt.Errorf("%s: %w", name, err)
+	case !d.json:
 		fmt.Fprintf(d.err, "%s: %v\n", name, err)
 	}
 }

@@ -143,3 +143,33 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+func TestManifestsAreBelowTheirNameAtTheMirror(t *testing.T) {
+	for name, want := range map[string]string{
+		"tiny":                      "docker.io/library/tiny/manifests/latest",
+		"h:5000/a:1":                "h:5000/a/manifests/1",
+		"h:5000/a:1@" + testDigest:  "h:5000/a/manifests/" + testDigest,
+		"quay.io/a/b@" + testDigest: "quay.io/a/b/manifests/" + testDigest,
+	} {
+		if got := testImage(t, name).path(); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestTheMirrorIsQuotedInItsOwnWords(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"errors":[{"code":"MANIFEST_UNKNOWN","message":"there is none"}]}`:                     "manifest unknown: there is none",
+		`{"errors":[{"code":"DENIED","message":"ask the operator"},{"code":"TOOMANYREQUESTS"}]}`: "denied: ask the operator; toomanyrequests",
+		`<html>502</html>`: "", ``: "", `{"errors":{}}`: "", `[]`: "", `{"errors":[]}`: "",
+	} {
+		if got := messages([]byte(body)); got != want {
+			t.Errorf("%s: %q, want %q", body, got, want)
+		}
+	}
+}
+
+func FuzzMessages(f *testing.F) {
+	f.Add([]byte(`{"errors":[{"code":"DENIED","message":"x"}]}`))
+	f.Fuzz(func(_ *testing.T, body []byte) { messages(body) })
+}

@@ -296,8 +296,8 @@ func (p *podmanEngine) failed(ctx context.Context, step Step, image Image, err e
 	}
 	if step == StepPull {
 		e.Mirror = image.mirrorHost()
-		switch h := p.options.hint(ctx, e.Mirror); {
-		case h == HintMirrorDown, h == HintCA && p.remote:
+		switch h := p.options.hint(ctx, image); {
+		case h == HintMirrorDown, h == HintUntrusted, h == HintCA && p.remote:
 			e.Hint = h
 		}
 	}
