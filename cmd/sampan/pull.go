@@ -208,7 +208,7 @@ func (o pullOptions) pull(ctx context.Context, m *client.Mirror, images []pullIm
 	if err != nil {
 		return 0, pullError(err)
 	}
-	defer e.Close()
+	defer func() { _ = e.Close() }() // nothing is left to be said to it
 	if k := e.Kind(); set.AllPlatforms && k != engine.Containerd && k != engine.Nerdctl {
 		return 0, usagef(text("--all-platforms is for containerd; this is %s", "--all-platforms 仅用于 containerd，而这里是 %s"), engineName(k))
 	}
@@ -217,8 +217,10 @@ func (o pullOptions) pull(ctx context.Context, m *client.Mirror, images []pullIm
 	results := make([]bool, len(images))
 	for i, image := range images {
 		g.Go(func() error {
-			if ctx.Err() != nil {
+			select {
+			case <-ctx.Done():
 				return nil // the names that were not come to are told as failed
+			default:
 			}
 			p := show.begin(image, e)
 			r, err := e.Pull(ctx, image.Image, p.event)
