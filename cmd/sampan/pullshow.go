@@ -143,6 +143,7 @@ type pullProgress struct {
 type pullLayer struct {
 	phase engine.Phase
 	bytes int64 // downloaded
+	total int64 // of the bar
 	told  time.Time
 	bar   *mpb.Bar
 	label *barLabel
@@ -174,10 +175,14 @@ func (p *pullProgress) event(e engine.Event) {
 	}
 	if l.bar != nil {
 		l.label.set(phaseName(e.Phase))
-		if e.Total > 0 {
+		switch {
+		case e.Phase == engine.Complete || e.Phase == engine.Exists:
+			l.bar.SetCurrent(l.total) // engines do not say it again
+		case e.Total > 0:
+			l.total = e.Total
 			l.bar.SetTotal(e.Total, false)
+			l.bar.SetCurrent(e.Current)
 		}
-		l.bar.SetCurrent(e.Current)
 		return
 	}
 	const often = time.Second
@@ -209,6 +214,10 @@ func (p *pullProgress) clear() (bytes int64) {
 		bytes += l.bytes
 		if l.bar != nil {
 			l.bar.Abort(true)
+		}
+	}
+	for _, l := range p.layers {
+		if l.bar != nil {
 			l.bar.Wait()
 		}
 	}

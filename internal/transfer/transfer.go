@@ -1,0 +1,151 @@
+// Package transfer carries image graphs from readers to writers: indexes,
+// manifests, configs and layers, and what refers to them.
+//
+// It promises:
+//   - digests never change: what arrives is byte for byte what the source has;
+//   - nothing is sent before every job was looked at: a source that is not there,
+//     two sources on one name, and what the target says that it cannot hold are
+//     told first;
+//   - nothing incomplete gets a name: a manifest goes after its blobs, an index
+//     after its manifests, a tag after all of it, so that a copy that was killed
+//     at any moment has published nothing wrong, and running it again finishes it;
+//   - a blob that the target has is not read at all, and one that several images
+//     share is read once for each target, however many repositories it goes to;
+//   - a source whose tag moves while it is copied is copied as it was first seen;
+//   - a source that breaks off is read on from where it did.
+//
+// It knows neither registries nor archives, and does not decide how things are
+// named: readers and writers arrive with the jobs. It does not convert anything
+// and deletes nothing.
+//
+// Lock order: none; no function holds two of its locks while it waits.
+package transfer
+
+import (
+	"context"
+	"io"
+
+	"sampan/internal/oci"
+	"sampan/internal/progress"
+)
+
+// A Writer is where content goes: a registry, a layout, an archive, a store. Its
+// methods may be called concurrently, but never at once for the same digest of the
+// same repository.
+type Writer interface {
+	// Has tells whether repo holds what d names: a manifest where its media type is
+	// one ([oci.IsManifestType]), a blob otherwise. That a repository does not exist
+	// is no error.
+	Has(ctx context.Context, repo oci.Repository, d oci.Descriptor) (bool, error)
+
+	// PutBlob stores a blob, of which digest and size are set. It proves the digest,
+	// or has it proven by who stores it, before the blob counts as stored. from names
+	// repositories of the same target that hold the blob: a hint, which may be
+	// wrong.
+	PutBlob(ctx context.Context, repo oci.Repository, d oci.Descriptor, open Open, from []oci.Repository) error
+
+	// PutManifest stores a manifest, whose digest has been verified, and points the
+	// tags at it; without tags it is found by its digest alone. All that it names
+	// has been stored before, but for its subject, for blobs that are not
+	// distributed, and for the children that [Job.Platforms] left out.
+	PutManifest(ctx context.Context, repo oci.Repository, d oci.Descriptor, raw []byte, tags []oci.Tag) error
+}
+
+// Open opens a blob at an offset in bytes, from 0 to the size. What it opens ends
+// with [io.EOF] at the size and nowhere else. It may be called again, one after the
+// other: whoever reads only once never needs to.
+type Open func(ctx context.Context, offset int64) (io.ReadCloser, error)
+
+// A TagResolver is a Writer that can tell where a tag points. Copy asks it what is
+// there already. It fails with NAME_UNKNOWN or MANIFEST_UNKNOWN.
+type TagResolver interface {
+	ResolveTag(ctx context.Context, repo oci.Repository, tag oci.Tag) (oci.Descriptor, error)
+}
+
+// A Refuser is a Writer that knows beforehand what it cannot hold. It is asked for
+// each manifest that is to be put, before anything is sent; an error ends that job.
+type Refuser interface {
+	Refuses(ctx context.Context, repo oci.Repository, m oci.Manifest, g oci.Graph) error
+}
+
+// A Noter is a Writer that has something to say before anything is sent, about
+// jobs that will be done nevertheless. referrers tells whether any goes to repo.
+type Noter interface {
+	Notes(ctx context.Context, repo oci.Repository, referrers bool) ([]Note, error)
+}
+
+// A Note is a fact about a target that a person should know beforehand.
+type Note struct {
+	Kind       NoteKind       `json:"kind"`
+	Repository oci.Repository `json:"repository"`
+}
+
+// A NoteKind says what a Note is about.
+type NoteKind string
+
+// NoteReferrersByTag: the target has no referrers API, so that signatures, SBOMs
+// and attestations are listed there under the tag that the specification provides.
+const NoteReferrersByTag NoteKind = "referrers-by-tag"
+
+// A Job is one image, or artifact, to be copied.
+type Job struct {
+	// Source is what to copy, by tag or by digest; the digest decides.
+	Source oci.Reference
+	// Reader reads Source.
+	Reader oci.Reader
+	// Target is the repository at the writer.
+	Target oci.Repository
+	// Tags are what the copy is called there; none leaves it to its digest.
+	Tags []oci.Tag
+	// Platforms leave out of an index what is for others; none means all. A single
+	// one puts its manifest in the place of the index. Several keep the index, whose
+	// other children are not copied. What is no index is copied as it is.
+	Platforms []Platform
+	// Referrers copies what refers to any of the manifests too: signatures, SBOMs,
+	// attestations, by the referrers API and by the tags that cosign makes.
+	Referrers bool
+}
+
+// Options of [Copy]. The zero value is a good setting.
+type Options struct {
+	// Blobs and Images bound how many are carried at once; zero means 6 and 4.
+	Blobs, Images int
+	// DryRun looks at everything and sends nothing.
+	DryRun bool
+	// Progress hears how it goes; nil means nobody.
+	Progress progress.Sink
+	// Pause waits before a source is asked again, the n-th time from 1 on without
+	// progress; nil means [Backoff].
+	Pause func(ctx context.Context, n int, err error) error
+}
+
+// A Report tells what became of each job, in their order.
+type Report struct {
+	Images []Result `json:"images"`
+	// Notes were told before anything was sent.
+	Notes []Note `json:"notes,omitempty"`
+	// Sent counts what has crossed; a dry run counts what would.
+	Sent Count `json:"sent"`
+	// Mounted counts blobs that the target took from another of its repositories,
+	// as far as it says so.
+	Present Count `json:"present"`
+}
+
+// A Count is a number of blobs with their bytes.
+type Count struct {
+	Blobs int   `json:"blobs"`
+	Bytes int64 `json:"bytes"`
+}
+
+// A Result is what became of a job.
+type Result struct {
+	Job Job `json:"-"`
+	// Descriptor is what was copied: digest, size and media type at the target.
+	Descriptor oci.Descriptor `json:"descriptor"`
+	// Unchanged tells that everything was there, tags included.
+	Unchanged bool `json:"unchanged"`
+	// Manifests are how many were put.
+	Manifests int `json:"manifests"`
+	// Err says why it failed; nil for success.
+	Err error `json:"-"`
+}
