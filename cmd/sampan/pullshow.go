@@ -143,7 +143,8 @@ type pullProgress struct {
 type pullLayer struct {
 	phase engine.Phase
 	bytes int64 // downloaded
-	total int64 // of the bar
+	size  int64 // to be downloaded; 0 where it is not known
+	total int64 // of the bar, of what is going on now
 	told  time.Time
 	bar   *mpb.Bar
 	label *barLabel
@@ -167,11 +168,11 @@ func (p *pullProgress) event(e engine.Event) {
 	}
 	changed := l.phase != e.Phase
 	l.phase = e.Phase
-	if e.Phase == engine.Downloading {
-		l.bytes = max(l.bytes, e.Current)
-	}
-	if e.Phase == engine.Downloaded && e.Current > 0 {
-		l.bytes = max(l.bytes, e.Current)
+	switch e.Phase {
+	case engine.Downloading:
+		l.bytes, l.size = max(l.bytes, e.Current), max(l.size, e.Total)
+	case engine.Downloaded:
+		l.bytes = max(l.bytes, e.Current, l.size) // Docker does not say it again
 	}
 	if l.bar != nil {
 		l.label.set(phaseName(e.Phase))
