@@ -19,7 +19,11 @@ func (u *run) dockerfile() {
 		u.find(place(f.Start), Finding{Name: string(u.src[f.Start:f.End]), Reason: Argument, build: f.Reason})
 	}
 	for _, s := range spans {
-		text, ok, err := s.Replacement(u.rename)
+		rename := u.rename
+		if s.Prefix {
+			rename = u.o.Prefix
+		}
+		text, ok, err := s.Replacement(rename)
 		if err == nil && !ok {
 			err = errTail
 		}
@@ -29,7 +33,7 @@ func (u *run) dockerfile() {
 		}
 		u.image(s.Start, s.End, s.Instruction, text)
 		last := &u.images[len(u.images)-1]
-		last.Prefix = s.Rest != ""
+		last.Prefix = s.Prefix || s.Rest != ""
 	}
 }
 

@@ -24,7 +24,7 @@ type argument struct {
 func (a *argument) span(s Span) {
 	for _, known := range a.spans {
 		if known.Start == s.Start {
-			if known.End != s.End {
+			if known.End != s.End || known.Prefix != s.Prefix {
 				a.spoilt = true
 			}
 			return

@@ -36,9 +36,11 @@ type Span struct {
 	// whose registry is written out: of quay.io/${TEAM}/app:1 the span is "quay.io/",
 	// and the rest may be "x/app".
 	Rest string
+	// Prefix: the span is the registry that names begin with, and Name no whole name.
+	Prefix bool
 }
 
-// Replacement asks what the name becomes, and returns what to write over the span. It
+// Replacement asks what the name, or the prefix, becomes, and returns what to write over the span. It
 // is not ok where the new name does not go on as the old one does; the span then has to
 // stay. The error is rename's.
 func (s Span) Replacement(rename func(name string) (string, error)) (text string, ok bool, err error) {

@@ -81,6 +81,10 @@ func TestImagesAreFoundWhereTheyAreNamed(t *testing.T) {
 		"both, where one is declared":            "ARG BASE=«alpine»\nFROM ${BASE:-«nginx:1»}\n",
 		"stages by pattern are none":             "FROM «a» AS build-arm64\nFROM «b» AS build-amd64\nFROM build-${TARGETARCH}\n",
 		"an argument that names a stage":         "ARG W=dev\nFROM «a» AS dev\nFROM ${W}\n",
+		"with more than values in the pattern":   "FROM «a» AS build-linux-debug\nFROM build-$TARGETOS${DEBUG:+-debug}\n",
+		"those of the platforms are none":        "FROM «a» AS linux\nFROM ${TARGETOS}\n",
+		"the registry that an argument gives":    "ARG REGISTRY=«docker.io»\nARG V=1\nFROM ${REGISTRY}/library/nginx:$V\nFROM $REGISTRY/a/b AS x\n",
+		"by way of another":                      "ARG R=«quay.io/a»\nARG B=$R/b:1\nFROM $B\n",
 		"an argument within a stage is its own":  "ARG BASE=«nginx»\nFROM $BASE\nARG BASE=other\n",
 		"an argument declared again is the same": "ARG BASE=«nginx»\nARG BASE\nFROM $BASE\n",
 		"of the last default":                    "ARG BASE=x/y\nARG BASE=«nginx»\nFROM $BASE\n",
@@ -89,7 +93,10 @@ func TestImagesAreFoundWhereTheyAreNamed(t *testing.T) {
 
 		"an argument without a default":            "ARG BASE\nFROM ‹${BASE}›\n",
 		"an argument that nobody declares":         "FROM ‹$BASE›\n",
-		"an argument that is the registry":         "ARG REGISTRY=docker.io\nFROM ‹$REGISTRY/nginx:1›\n",
+		"an argument without default before it":    "ARG REGISTRY\nFROM ‹$REGISTRY/nginx:1›\n",
+		"an argument that is a namespace":          "ARG TEAM=bitnami\nFROM ‹$TEAM/nginx:1›\n",
+		"one that is a registry, and a piece":      "ARG R=quay.io\nFROM ‹$R/a/b›\nFROM «a/b»:$R\n",
+		"stages may be given by another argument":  "FROM «a» AS linux\nFROM ‹$OS›\n",
 		"one that is a name and a registry":        "ARG X=nginx\nFROM ‹$X›\nFROM «a/»$X\n",
 		"arguments side by side":                   "ARG A=quay.io\nARG B=/x/y\nFROM ‹$A$B›\n",
 		"an argument in the first part":            "FROM ‹nginx$X›\n",
@@ -184,6 +191,7 @@ func TestReasonsAreSaidInTwoLanguages(t *testing.T) {
 func rename(name string) (string, error) {
 	first, _, slash := strings.Cut(name, "/")
 	switch {
+	case !slash && strings.Contains(name, "."): // a prefix
 	case !slash:
 		return "mirror/docker.io/library/" + name, nil
 	case !strings.ContainsAny(first, ".:"):

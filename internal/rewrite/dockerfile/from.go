@@ -55,21 +55,20 @@ func (f *file) name(r reading) {
 		f.whole(r)
 		return
 	}
+	stage := r.rest == "" && f.stagePattern(r.text)
 	parts, ok := parse(r.text)
-	if !ok {
+	switch {
+	case stage:
+		f.spoilAll(r.text)
+	case !ok:
 		f.find(r.blame(), Modified)
 		f.spoilAll(r.text)
-		return
-	}
-	if parts[0].variable != "" {
+	case parts[0].variable != "":
 		f.leading(r, parts)
-		return
+	default:
+		f.spoil(parts)
+		f.partial(r, parts)
 	}
-	f.spoil(parts)
-	if f.stagePattern(parts) {
-		return
-	}
-	f.partial(r, parts)
 }
 
 // whole takes a text without variables. What FROM adds behind it has no slash, so that
@@ -105,18 +104,15 @@ func (r reading) spoilOwner() {
 }
 
 // leading takes a text that begins with an argument: the argument is the whole name, or
-// all of it but tag and digest; otherwise nobody can tell.
+// all of it but tag and digest, or the registry; otherwise nobody can tell.
 func (f *file) leading(r reading, parts []part) {
 	rest := r.text[parts[0].end:] + r.rest
 	f.spoil(parts[1:])
 	a := f.args[parts[0].variable]
-	if f.stagePattern(parts) && r.rest == "" {
-		if a != nil {
-			a.stage = true
+	if strings.Contains(rest, "/") {
+		if parts[0].fallback.text == "" && f.registry(r, a, rest) {
+			return
 		}
-		return
-	}
-	if rest != "" && strings.Contains(rest, "/") {
 		f.find(r.blame(), Composed)
 		f.spoil(parts[:1])
 		return
@@ -134,6 +130,20 @@ func (f *file) leading(r reading, parts []part) {
 	if !said {
 		f.find(r.blame(), NoDefault)
 	}
+}
+
+// registry takes the default of an argument for the registry that names begin with. It
+// is not ok where it is none.
+func (f *file) registry(r reading, a *argument, rest string) bool {
+	if a == nil || a.unclear || rest[0] != '/' || strings.Contains(a.value.text, "$") || !isName(a.value.text) {
+		return false
+	}
+	if host, _, _ := strings.Cut(a.value.text, "/"); !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return false
+	}
+	a.uses = append(a.uses, r.blame())
+	a.span(Span{Start: a.value.start, End: a.value.end(), Instruction: "ARG", Name: a.value.text, Prefix: true})
+	return true
 }
 
 // byDefault takes the default of an argument for a name.
@@ -213,31 +223,35 @@ func (f *file) standIn(parts []part) string {
 }
 
 // stagePattern says whether a text with arguments can name a stage above: build-${ARCH}
-// where there is a build-arm64.
-func (f *file) stagePattern(parts []part) bool {
-	var b strings.Builder
-	b.WriteString("^")
-	fixed := false
-	for _, p := range parts {
-		if p.variable != "" {
-			b.WriteString("[a-z0-9_.-]*")
-			continue
-		}
-		fixed = true
-		b.WriteString(regexp.QuoteMeta(strings.ToLower(p.text)))
+// where there is a build-arm64, and ${TARGETOS}, which BuildKit gives, where there is any.
+func (f *file) stagePattern(text string) bool {
+	vars, pattern := regexp.MustCompile(`\$\{[^}]*\}|\$[A-Za-z0-9_]+`), "^"
+	fixed, given, end := false, true, 0
+	for _, at := range vars.FindAllStringIndex(text, -1) {
+		given = given && automatic(text[at[0]:at[1]])
+		fixed = fixed || at[0] > end
+		pattern += regexp.QuoteMeta(strings.ToLower(text[end:at[0]])) + "[a-z0-9_.-]*"
+		end = at[1]
 	}
-	b.WriteString("$")
-	if !fixed {
-		return false
-	}
-	pattern, err := regexp.Compile(b.String())
-	if err != nil {
+	fixed = fixed || end < len(text)
+	stage, err := regexp.Compile(pattern + regexp.QuoteMeta(strings.ToLower(text[end:])) + "$")
+	if err != nil || !fixed && !given {
 		return false
 	}
 	for name, at := range f.names {
-		if at < f.froms && pattern.MatchString(name) {
+		if at < f.froms && stage.MatchString(name) {
 			return true
 		}
+	}
+	return false
+}
+
+// automatic says whether a variable is one that BuildKit gives a value that has no
+// slash, and that names no image anywhere.
+func automatic(variable string) bool {
+	switch strings.Trim(variable, "${}") {
+	case "TARGETOS", "TARGETARCH", "TARGETVARIANT", "BUILDOS", "BUILDARCH", "BUILDVARIANT":
+		return true
 	}
 	return false
 }
