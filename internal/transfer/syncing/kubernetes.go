@@ -18,7 +18,7 @@ import (
 // in no range is not known.
 //
 //go:embed kubernetes.txt
-var known string //nolint:gochecknoglobals // embedding needs a variable
+var known string
 
 // ErrUnknownKubernetes is the error of a release that is not among the known ones.
 var ErrUnknownKubernetes = errors.New("this release of Kubernetes is not known here")
