@@ -95,8 +95,10 @@ func (u *run) whole(text string) (change, Reason, error) {
 // formats have; -1 where there is none.
 func variable(name string) int {
 	v := strings.IndexByte(name, '$')
-	if t := strings.Index(name, "{{"); t >= 0 && (v < 0 || t < v) {
-		v = t
+	for _, mark := range []string{"{{", "<<"} {
+		if t := strings.Index(name, mark); t >= 0 && (v < 0 || t < v) {
+			v = t
+		}
 	}
 	return v
 }
