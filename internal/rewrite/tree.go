@@ -46,6 +46,8 @@ type tree struct {
 	anchors []anchor
 	objects []int32 // the Kubernetes objects
 
+	way   []int32            // of field, kept for the next
+	words []byte             // the same
 	named map[string][]int32 // the nodes of anchors, in order; nil until it is asked for
 }
 
