@@ -143,7 +143,7 @@ func imageKey(key string) bool {
 func mayName(l leaf) bool {
 	switch key := l.key(0); {
 	case imageKey(key):
-		return true
+		return l.key(1) != "machine" // CircleCI's virtual machines
 	case key == "[]":
 		return l.key(1) == "services" || l.key(1) == "images"
 	default:
