@@ -63,6 +63,7 @@ func newRoot() *cobra.Command {
 		newCacheCommand(),
 		newExplainCommand(),
 		newNameCommand(),
+		newCopyCommand(),
 		newDemoCommand(),
 		newManCommand(),
 		newDoctorCommand(),

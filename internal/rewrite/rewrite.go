@@ -174,7 +174,6 @@ type run struct {
 	*Rewriter
 	src     []byte
 	tree    tree
-	docs    int
 	edits   []edit
 	images  []Image
 	finds   []Finding
