@@ -278,10 +278,7 @@ func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, target copyTarg
 
 // show is where progress goes: beside the result, or, as events, before it.
 func (o copyOptions) show(cmd *cobra.Command) *progress.Show {
-	states := map[progress.State]string{
-		progress.Done: text("copied", "已复制"), progress.Present: text("already there", "已存在"), progress.Failed: text("failed", "失败"),
-	}
-	set := progress.Options{Total: text("total", "合计"), States: states}
+	set := progress.Options{Total: text("total", "合计"), States: copyStates()}
 	switch {
 	case o.output == "json":
 		set.Form = progress.Events
@@ -290,6 +287,13 @@ func (o copyOptions) show(cmd *cobra.Command) *progress.Show {
 		set.Form = progress.Quiet
 	}
 	return progress.New(cmd.ErrOrStderr(), set)
+}
+
+// copyStates are how pieces end, in words.
+func copyStates() map[progress.State]string {
+	return map[progress.State]string{
+		progress.Done: text("copied", "已复制"), progress.Present: text("already there", "已存在"), progress.Failed: text("failed", "失败"),
+	}
 }
 
 func noteText(n transfer.Note) string {

@@ -64,6 +64,7 @@ func newRoot() *cobra.Command {
 		newExplainCommand(),
 		newNameCommand(),
 		newCopyCommand(),
+		newSyncCommand(),
 		newDemoCommand(),
 		newManCommand(),
 		newDoctorCommand(),

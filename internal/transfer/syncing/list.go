@@ -112,9 +112,15 @@ func (t *Tags) UnmarshalYAML(unmarshal func(any) error) error {
 // MaxFile bounds a list, in bytes.
 const MaxFile = 1 << 20
 
-// Read reads a list. The error says what is wrong with it and where, all at once, in
-// the language that text chooses.
-func Read(r io.Reader, name string, text func(english, chinese string) string) (*List, error) {
+// More is what is added to a list that is read.
+type More struct {
+	Targets []string        // of images that say none, beside the list's
+	Images  []oci.Reference // that go as they are
+}
+
+// Read reads a list, and adds more to it. The error says what is wrong with it and
+// where, all at once, in the language that text chooses.
+func Read(r io.Reader, name string, more More, text func(english, chinese string) string) (*List, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err != nil {
 		return nil, err
@@ -125,6 +131,10 @@ func Read(r io.Reader, name string, text func(english, chinese string) string) (
 	var l List
 	if err := yaml.UnmarshalWithOptions(raw, &l, yaml.Strict()); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, true))
+	}
+	l.Targets = append(l.Targets, more.Targets...)
+	for _, ref := range more.Images {
+		l.Images = append(l.Images, Source{Source: ref.String()})
 	}
 	c := checker{name: name, raw: raw, text: text}
 	c.list(&l)

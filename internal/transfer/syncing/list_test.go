@@ -15,7 +15,7 @@ func english(s, _ string) string { return s }
 
 func read(t *testing.T, text string) *List {
 	t.Helper()
-	l, err := Read(strings.NewReader(text), "sync.yaml", english)
+	l, err := Read(strings.NewReader(text), "sync.yaml", More{}, english)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ images:
     tags: {semver: "new", newest: -1, include: ["["]}
     platforms: [linux/amd64, linux/]
 `
-	_, err := Read(strings.NewReader(text), "sync.yaml", english)
+	_, err := Read(strings.NewReader(text), "sync.yaml", More{}, english)
 	if err == nil {
 		t.Fatal("accepted")
 	}
@@ -93,12 +93,12 @@ images:
 		}
 	}
 	for _, text := range []string{"", "targets: [m.test/]", "images: [nginx]", "kubernetes: [v1.31.0]", "imagse: []", "images: {", "images: [{sources: x}]"} {
-		if l, err := Read(strings.NewReader(text), "sync.yaml", english); err == nil || !strings.Contains(err.Error(), "sync.yaml") {
+		if l, err := Read(strings.NewReader(text), "sync.yaml", More{}, english); err == nil || !strings.Contains(err.Error(), "sync.yaml") {
 			t.Errorf("%q: %+v, %v", text, l, err)
 		}
 	}
 	chinese := func(_, s string) string { return s }
-	if _, err := Read(strings.NewReader("images: [nginx]"), "sync.yaml", chinese); err == nil || !strings.Contains(err.Error(), "复制到哪里") {
+	if _, err := Read(strings.NewReader("images: [nginx]"), "sync.yaml", More{}, chinese); err == nil || !strings.Contains(err.Error(), "复制到哪里") {
 		t.Errorf("in Chinese: %v", err)
 	}
 }
