@@ -17,7 +17,6 @@ import (
 	"sampan/internal/mirror"
 	"sampan/internal/oci"
 	"sampan/internal/progress"
-	"sampan/internal/schedule/timetable"
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/remote"
 	"sampan/internal/transfer/syncing"
@@ -68,11 +67,7 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	next, err := cycle(l)
-	if err != nil {
-		return &usageError{err}
-	}
-	if o.prune && !o.dryRun && !o.yes && next != nil {
+	if o.prune && !o.dryRun && !o.yes && l.Repeats() {
 		return usagef("%s", text("with a schedule nobody can be asked: say --yes to --prune", "有时间计划时无法询问：--prune 需同时使用 --yes"))
 	}
 	for {
@@ -80,13 +75,13 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		if next == nil || o.dryRun || cmd.Context().Err() != nil {
+		if !l.Repeats() || o.dryRun || cmd.Context().Err() != nil {
 			if !r.Complete {
 				return errors.New(text("not everything is in step", "未能全部一致"))
 			}
 			return nil
 		}
-		if !wait(cmd.Context(), next(time.Now())) {
+		if !wait(cmd.Context(), l.Next(time.Now())) {
 			return nil
 		}
 	}
@@ -139,21 +134,6 @@ func (o syncOptions) kubernetes(release string) ([]oci.Reference, error) {
 			"%s 不在已知版本之中；请用 --kubeadm-images FILE 给出其镜像，例如 kubeadm config images list 的输出"), release)
 	}
 	return images, err
-}
-
-// cycle tells when the next run is after one; nil for a single run.
-func cycle(l *syncing.List) (func(time.Time) time.Time, error) {
-	switch {
-	case l.Every > 0:
-		return func(t time.Time) time.Time { return t.Add(l.Every) }, nil
-	case l.Schedule != "":
-		table, err := timetable.Parse(l.Schedule, time.Local)
-		if err != nil {
-			return nil, fmt.Errorf(text("schedule: %q is no five fields of cron: %w", "schedule：%q 不是五个 cron 字段：%w"), l.Schedule, err)
-		}
-		return table.Next, nil
-	}
-	return nil, nil
 }
 
 // wait waits until a time; false where the command ends before.

@@ -23,6 +23,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"sampan/internal/oci"
+	"sampan/internal/schedule/timetable"
 	"sampan/internal/transfer"
 )
 
@@ -46,6 +47,19 @@ type List struct {
 	Every    time.Duration `yaml:"every"`
 	// Names is the rule of names below targets that end in "/".
 	Names Naming `yaml:"names"`
+
+	table *timetable.Timetable // of Schedule
+}
+
+// Repeats tells whether one run follows another.
+func (l *List) Repeats() bool { return l.Every > 0 || l.table != nil }
+
+// Next is when the next run is, after a time.
+func (l *List) Next(after time.Time) time.Time {
+	if l.table != nil {
+		return l.table.Next(after)
+	}
+	return after.Add(l.Every)
 }
 
 // Naming is how images are named below a target; the zero value keeps their paths.
@@ -170,6 +184,12 @@ func (c *checker) list(l *List) {
 	}
 	if l.Schedule != "" && l.Every != 0 {
 		c.complain("$.every", "%s", c.text("schedule and every exclude each other", "schedule 与 every 只能有一个"))
+	}
+	if l.Schedule != "" {
+		var err error
+		if l.table, err = timetable.Parse(l.Schedule, time.Local); err != nil {
+			c.complain("$.schedule", c.text("%q is no five fields of cron: %v", "%q 不是五个 cron 字段：%v"), l.Schedule, err)
+		}
 	}
 	if l.Every < 0 || l.Every > 0 && l.Every < time.Minute {
 		c.complain("$.every", c.text("at least 1m, not %s", "至少为 1m，而不是 %s"), l.Every)

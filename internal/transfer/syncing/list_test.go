@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sampan/internal/oci"
 )
@@ -68,7 +69,7 @@ func TestWhichTags(t *testing.T) {
 func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 	const text = `targets: [m.test/]
 every: 10s
-schedule: "0 3 * * *"
+schedule: "0 3 * *"
 names: {rule: flat}
 platforms: [a/b/c/d]
 images:
@@ -84,7 +85,7 @@ images:
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		"sync.yaml:2:8: every: schedule and every", "sync.yaml:2:8: every: at least 1m", `names.rule: keep, flatten or template, not "flat"`,
+		"sync.yaml:2:8: every: schedule and every", "sync.yaml:2:8: every: at least 1m", `sync.yaml:3:11: schedule: "0 3 * *" is no`, `names.rule: keep, flatten or template, not "flat"`,
 		"sync.yaml:5:13: platforms[0]", `sync.yaml:7:5: images[0]: "UPPER" is not`, "images[1]: nginx:1 names one image",
 		"sync.yaml:11:20: images[2].tags.semver", "images[2].tags.newest: 0", `images[2].tags.include[0]: "["`, "sync.yaml:12:30: images[2].platforms[1]",
 	} {
@@ -184,5 +185,21 @@ func TestANameThatCannotBeIsAFailureOfItsImage(t *testing.T) {
 	got, failed, err := expand(t, "targets: [m.test/]\nimages: [quay.io/a/bad:1, quay.io/a/b:1]\n", &lister{}, refuse)
 	if err != nil || len(got) != 1 || len(failed) != 1 || failed[0].Source != "quay.io/a/bad:1" {
 		t.Errorf("got %v, %v, %v", got, failed, err)
+	}
+}
+
+func TestWhenTheNextRunIs(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
+	for text, want := range map[string]time.Time{
+		"every: 90m":             begin.Add(90 * time.Minute),
+		`schedule: "30 3 * * *"`: time.Date(2026, 3, 2, 3, 30, 0, 0, time.Local),
+	} {
+		l := read(t, "targets: [m.test/]\nimages: [nginx]\n"+text)
+		if got := l.Next(begin); !l.Repeats() || !got.Equal(want) {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+	if read(t, "targets: [m.test/]\nimages: [nginx]\n").Repeats() {
+		t.Error("a list without a schedule runs again")
 	}
 }
