@@ -171,4 +171,4 @@ func (l *library) text(n *yaml.Node) (start, end int, st style) {
 }
 
 // place is an offset into a source, which has less than 2 GiB.
-func place(p int) int32 { return int32(p) } //nolint:gosec // see Rewriter.Bytes
+func place(p int) int32 { return int32(p) }
