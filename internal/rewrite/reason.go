@@ -42,7 +42,7 @@ func (r Reason) Text(text func(english, chinese string) string) string {
 	case Argument:
 		return text("it cannot be told what is built from", "无法确定构建所用的镜像")
 	case CoreDNS:
-		return text("kubeadm finds CoreDNS by itself only there: add dns.imageRepository: registry.k8s.io/coredns, and rewrite again", "kubeadm 仅在此仓库能自行找到 CoreDNS：请添加 dns.imageRepository: registry.k8s.io/coredns，再次改写")
+		return text("kubeadm finds CoreDNS by itself only there: say dns.imageRepository: registry.k8s.io/coredns, and then again", "kubeadm 仅在此仓库能自行找到 CoreDNS：请先写明 dns.imageRepository: registry.k8s.io/coredns，再重试")
 	case NotText:
 		return text("the file is no text in UTF-8", "该文件不是 UTF-8 文本")
 	}

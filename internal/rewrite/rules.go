@@ -115,9 +115,7 @@ func (u *run) kubernetes(v *valueRules, id int32) {
 		case beginning:
 			if u.dnsMoves(object, id) {
 				u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: CoreDNS})
-				if string(t.keyOf(t.nodes[id].parent)) == "dns" {
-					return
-				} // all others are found at the mirror, and what to add is told
+				return
 			}
 			u.prefix(id)
 		case values:
