@@ -62,8 +62,8 @@ func Apply(m *Machine, s *Store, target string, p *Plan) error {
 // writable fails where a file cannot be written: it is found out before anything is.
 func (m *Machine) writable(path string) error {
 	dir := m.Path(path)
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+	if target, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = target
 	}
 	for dir = filepath.Dir(dir); ; dir = filepath.Dir(dir) {
 		f, err := os.CreateTemp(dir, ".sampan-*")

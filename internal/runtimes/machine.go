@@ -71,7 +71,7 @@ func (m *Machine) confined(path string) error {
 		}
 	}
 	for at := m.Path(path); ; at = filepath.Dir(at) {
-		real, err := filepath.EvalSymlinks(at)
+		target, err := filepath.EvalSymlinks(at)
 		if errors.Is(err, fs.ErrNotExist) {
 			if _, err := os.Lstat(at); err == nil {
 				return fmt.Errorf("%s: %w", path, errNowhere)
@@ -81,7 +81,7 @@ func (m *Machine) confined(path string) error {
 		if err != nil {
 			return err
 		}
-		if rel, err := filepath.Rel(root, real); err != nil || !filepath.IsLocal(rel) {
+		if rel, err := filepath.Rel(root, target); err != nil || !filepath.IsLocal(rel) {
 			return fmt.Errorf("%s: %w", path, errOutside)
 		}
 		return nil
