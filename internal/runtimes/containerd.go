@@ -47,7 +47,7 @@ func (Containerd) Detect(ctx context.Context, m *Machine) (Found, error) {
 	if dir == "" {
 		dir = certsDir
 	}
-	f.Mirrors = append(c.oldMirrors(), hostsMirrors(m, dir)...)
+	f.Mirrors, f.Closed = append(c.oldMirrors(), hostsMirrors(m, dir)...), hostsClosed(m, dir)
 	return f, nil
 }
 

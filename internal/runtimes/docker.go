@@ -68,7 +68,9 @@ func (d Docker) Detect(ctx context.Context, m *Machine) (Found, error) {
 			f.Mirrors = daemonMirrors(before)
 		}
 	}
-	f.Mirrors = append(f.Mirrors, hostsMirrors(m, path.Join(d.dir(m, f), "certs.d"))...)
+	hosts := path.Join(d.dir(m, f), "certs.d")
+	f.Mirrors = append(f.Mirrors, hostsMirrors(m, hosts)...)
+	f.Closed = f.Kind == containerdStore && hostsClosed(m, hosts)
 	return f, nil
 }
 

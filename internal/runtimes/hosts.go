@@ -123,3 +123,24 @@ func hostsMirrors(m *Machine, dir string) []string {
 	slices.Sort(found)
 	return found
 }
+
+// hostsClosed tells whether each registry that a directory has settings of ends at one
+// of its mirrors, so that it is never asked itself.
+func hostsClosed(m *Machine, dir string) bool {
+	some := false
+	for _, registry := range m.dirs(dir) {
+		raw, err := m.Read(path.Join(dir, registry, "hosts.toml"))
+		var all struct {
+			Server string         `toml:"server"`
+			Host   map[string]any `toml:"host"`
+		}
+		if err != nil || raw == nil || toml.Unmarshal(raw, &all) != nil || len(all.Host) == 0 {
+			continue
+		}
+		if _, mirror := all.Host[all.Server]; !mirror {
+			return false
+		}
+		some = true
+	}
+	return some
+}
