@@ -13,7 +13,7 @@ import (
 func newCopier(t *testing.T) command {
 	t.Helper()
 	dir := testDir(t, "copier")
-	return command{path: sampanPath, env: cleanEnv(dir), dir: dir}
+	return command{path: os.Getenv(binaryVariable), env: cleanEnv(dir), dir: dir}
 }
 
 func TestCopyBothWaysBetweenRegistries(t *testing.T) {
@@ -57,12 +57,15 @@ func TestCopiesArePulledAndRun(t *testing.T) {
 	s := newCopier(t)
 	hub, quay := bed.registries["docker.io"], bed.registries["quay.io"]
 	s.run(t, "copy", hub+"/library/tiny:latest", quay+"/copied/tiny:1")
-	want := said("docker.io", "library/tiny")
-	p := newPodman(t, "")
-	p.run(t, "pull", "--tls-verify=false", quay+"/copied/tiny:1")
-	if out := p.run(t, append(podmanRun(), quay+"/copied/tiny:1")...); !strings.Contains(out, want) {
-		t.Errorf("it says %q, want %q", out, want)
+	name := quay + "/copied/tiny:1"
+	podman := newContainersEnv(t, "").command(podmanPath)
+	podman.run(t, "pull", "--quiet", "--tls-verify=false", name)
+	if got, want := podman.run(t, "run", "--rm", name), said("docker.io", "library/tiny"); got != want {
+		t.Errorf("Podman's container printed %q, want %q", got, want)
 	}
+	docker := startDocker(t, "{}")
+	docker.run(t, "pull", "--quiet", name)
+	docker.wantRun(t, name, said("docker.io", "library/tiny"))
 }
 
 func TestCopyLeavesNothingBehind(t *testing.T) {

@@ -222,15 +222,15 @@ func (u *upload) look(ctx context.Context) error {
 		return nil
 	}
 	a, err := u.r.Push(ctx, upstream.Push{Method: http.MethodGet, Repository: u.repo, URL: u.at})
-	if err != nil && ctx.Err() != nil {
-		return err
-	}
 	has, ok := received(a.Header)
-	if err != nil || a.Err != nil || !ok || has > u.d.Size {
+	switch {
+	case err == nil && a.Err == nil && ok && has <= u.d.Size:
+		u.at, u.offset = next(u.at, a), has
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
 		u.at, u.offset = nil, 0
-		return nil
 	}
-	u.at, u.offset = next(u.at, a), has
 	return nil
 }
 
