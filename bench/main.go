@@ -52,6 +52,7 @@ func measurements() []measurement {
 		{"kills", (*bench).killed},
 		{"memory", (*bench).footprint},
 		{"wrong", (*bench).wrong},
+		{"copy", (*bench).copies},
 	}
 }
 

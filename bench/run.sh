@@ -5,7 +5,7 @@
 #   bench/run.sh [-rounds N] [-kills N] [-write bench/README.md] [case…]
 #
 # Cases: warm small tls cold link throttled lossy fast ahead stampede resets kills
-# memory wrong; none means all. Runs on Debian, as root, and installs what is
+# memory wrong copy; none means all. Runs on Debian, as root, and installs what is
 # missing. Everything it writes is below bench/.work, but for the soak test of
 # kills, which writes below the system's temporary directory. It leaves neither
 # processes nor network namespaces behind, however it ends.
@@ -16,7 +16,7 @@ export PATH="$PATH:/usr/local/go/bin:/usr/sbin"
 export DEBIAN_FRONTEND=noninteractive
 
 missing=()
-for package in nginx-light:nginx docker-registry:docker-registry iproute2:ip; do
+for package in nginx-light:nginx docker-registry:docker-registry iproute2:ip skopeo:skopeo; do
 	command -v "${package#*:}" >/dev/null || missing+=("${package%:*}")
 done
 if [ ${#missing[@]} -gt 0 ]; then
@@ -40,6 +40,20 @@ if [ ! -x "$work/bin/distribution3" ] || [ "$(cat "$work/bin/distribution3.versi
 		CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags='-s -w' -o ../bin/distribution3 github.com/distribution/distribution/v3/cmd/registry
 	)
 	echo "$distribution" >"$work/bin/distribution3.version"
+fi
+
+# crane likewise, at the version that the end-to-end tests pin.
+crane=v0.22.1
+if [ ! -x "$work/bin/crane" ] || [ "$(cat "$work/bin/crane.version" 2>/dev/null)" != "$crane" ]; then
+	rm -rf "$work/crane"
+	mkdir -p "$work/crane"
+	(
+		cd "$work/crane"
+		go mod init bench.test/crane
+		go get "github.com/google/go-containerregistry@$crane"
+		CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags='-s -w' -o ../bin/crane github.com/google/go-containerregistry/cmd/crane
+	)
+	echo "$crane" >"$work/bin/crane.version"
 fi
 
 CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$work/bin/" ./cmd/sampan ./bench ./bench/load ./bench/fileserver ./bench/longlink

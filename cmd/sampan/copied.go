@@ -33,12 +33,15 @@ func (o copyOptions) told(cmd *cobra.Command, report transfer.Report) error {
 	if o.output == "json" {
 		return o.toldJSON(out, report)
 	}
-	good := 0
+	good, unchanged := 0, 0
 	for _, r := range report.Images {
 		if r.Err != nil || r.Descriptor.Digest.IsZero() {
 			continue
 		}
 		good++
+		if r.Unchanged {
+			unchanged++
+		}
 		name := copyName(r)
 		var err error
 		switch {
@@ -55,6 +58,10 @@ func (o copyOptions) told(cmd *cobra.Command, report transfer.Report) error {
 	}
 	if o.quiet || good == 0 {
 		return nil
+	}
+	if unchanged == len(report.Images) {
+		_, err := fmt.Fprintln(cmd.ErrOrStderr(), text("everything was there already", "全部内容已存在"))
+		return err
 	}
 	return o.summary(cmd.ErrOrStderr(), report)
 }

@@ -311,7 +311,7 @@ func copyError(err error) error {
 	if errors.As(err, &collision) {
 		return usagef(text("%s and %s would both become %s; nothing was sent. Choose another rule of names, such as --with-registry", "%s 与 %s 都会成为 %s；未传输任何内容。请选择其他命名规则，例如 --with-registry"), collision.Sources[0], collision.Sources[1], collision.Target)
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // it is this very value that joins
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return hinted(err)
 	}

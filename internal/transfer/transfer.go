@@ -83,7 +83,7 @@ type Note struct {
 // A NoteKind says what a Note is about.
 type NoteKind string
 
-// NoteReferrersByTag: the target has no referrers API, so that signatures, SBOMs
+// NoteReferrersByTag says that the target has no referrers API, so that signatures, SBOMs
 // and attestations are listed there under the tag that the specification provides.
 const NoteReferrersByTag NoteKind = "referrers-by-tag"
 

@@ -19,9 +19,11 @@ const (
 	// maxMounts bounds how many other repositories are tried for one blob.
 	maxMounts = 2
 	// pieceSize is that of the pieces of a blob where one request cannot be as large as
-	// it, in bytes; more where the registry says that it wants more, up to maxPiece.
+	// it, in bytes; more where the registry says that it wants more, up to maxPiece, and
+	// less where that is refused too, down to minPiece.
 	pieceSize = 16 << 20
 	maxPiece  = 512 << 20
+	minPiece  = 64 << 10
 	// maxForgotten is how many times an upload may be begun anew because the registry
 	// has lost it.
 	maxForgotten = 3
@@ -74,7 +76,7 @@ func (r *Registry) PutBlob(ctx context.Context, repo oci.Repository, d oci.Descr
 			continue
 		}
 		bad++
-		if err := transfer.Backoff(ctx, bad, err); err != nil {
+		if err := u.r.pause(ctx, bad, err); err != nil {
 			return err
 		}
 		if err := u.look(ctx); err != nil {
@@ -165,8 +167,8 @@ func (u *upload) patch(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case a.Status == http.StatusRequestEntityTooLarge && max(u.piece, u.least) > max(u.least, 1<<20):
-		u.piece = max(n/2, u.least, 1<<20)
+	case a.Status == http.StatusRequestEntityTooLarge && n > max(u.least, minPiece):
+		u.piece = max(n/2, u.least, minPiece)
 		return u.look(ctx)
 	case a.Status == http.StatusRequestedRangeNotSatisfiable:
 		return u.again(ctx, a.Err)
@@ -220,15 +222,15 @@ func (u *upload) look(ctx context.Context) error {
 		return nil
 	}
 	a, err := u.r.Push(ctx, upstream.Push{Method: http.MethodGet, Repository: u.repo, URL: u.at})
-	if err != nil && ctx.Err() != nil {
-		return err
-	}
 	has, ok := received(a.Header)
-	if err != nil || a.Err != nil || !ok || has > u.d.Size {
+	switch {
+	case err == nil && a.Err == nil && ok && has <= u.d.Size:
+		u.at, u.offset = next(u.at, a), has
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
 		u.at, u.offset = nil, 0
-		return nil
 	}
-	u.at, u.offset = next(u.at, a), has
 	return nil
 }
 

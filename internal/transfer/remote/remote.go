@@ -51,6 +51,9 @@ type Options struct {
 	PlainHTTP []string
 	// CA are certificates in PEM that are trusted beside the system's; nil means none.
 	CA []byte
+	// Pause waits before a request that writes is made again, like
+	// [transfer.Options.Pause]; nil means [transfer.Backoff].
+	Pause func(ctx context.Context, n int, err error) error
 	// Logger gets one debug line for each request; nil means none.
 	Logger *slog.Logger
 	// UserAgent is sent with each request; empty means "sampan".
@@ -71,7 +74,8 @@ const (
 type Registry struct {
 	*upstream.Registry
 
-	name oci.Registry
+	name  oci.Registry
+	pause func(ctx context.Context, n int, err error) error
 
 	mu        sync.Mutex
 	subjects  map[oci.Digest]chan struct{} // the turn at the list of what refers to a digest
@@ -116,8 +120,12 @@ func Open(name oci.Registry, o Options, writing bool) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", name, err)
 	}
+	pause := o.Pause
+	if pause == nil {
+		pause = transfer.Backoff
+	}
 	return &Registry{
-		Registry: u, name: name,
+		Registry: u, name: name, pause: pause,
 		subjects: map[oci.Digest]chan struct{}{}, referrers: map[oci.Repository]bool{},
 	}, nil
 }
