@@ -163,6 +163,29 @@ func ReadBundle(name string) (map[oci.Digest]bool, error) {
 	return has, nil
 }
 
+// Contents are the digests that whoever has a bundle.json, an archive or a layout has.
+func Contents(ctx context.Context, name string, o OpenOptions) (map[oci.Digest]bool, error) {
+	if strings.HasSuffix(name, ".json") {
+		return ReadBundle(name)
+	}
+	a, err := Open(ctx, name, o)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	has := make(map[oci.Digest]bool)
+	for _, i := range a.Images() {
+		blobs, err := a.Present(ctx, i.Ref.Repository)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, digest := range blobs {
+			has[digest] = true
+		}
+	}
+	return has, nil
+}
+
 // newZstd compresses by one goroutine: the same bytes each time.
 func newZstd(w io.Writer) (*zstd.Encoder, error) {
 	return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true))

@@ -147,6 +147,26 @@ func (l *Layout) content(ctx context.Context, repo oci.Repository, digest oci.Di
 	return d, c, nil
 }
 
+// Present are the blobs of a repository that are here, and have the size that they
+// should have. They are not proven.
+func (l *Layout) Present(ctx context.Context, repo oci.Repository) ([]oci.Digest, error) {
+	g, err := l.graph(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	var list []oci.Digest
+	for digest := range g.blobs {
+		_, err := l.StatBlob(ctx, repo, digest)
+		switch {
+		case err == nil:
+			list = append(list, digest)
+		case oci.CodeOf(err) != oci.CodeBlobUnknown:
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
 func (c Content) close() error {
 	if c.Close == nil {
 		return nil
