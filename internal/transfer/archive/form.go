@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/reference"
-
 	"sampan/internal/oci"
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/layout"
@@ -271,15 +269,11 @@ func dockerImageOf(ref oci.Reference, g oci.Graph, format Format, text layout.Te
 	return image, nil
 }
 
-// tagged is a name with its tag as Docker writes it; empty where there is no tag.
+// tagged is a name with its tag, in full: Podman takes "nginx:1" for one of localhost.
+// Empty where there is no tag.
 func tagged(ref oci.Reference) string {
 	if ref.Tag.IsZero() {
 		return ""
 	}
-	name := ref.Repository.String() + ":" + ref.Tag.String()
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return name
-	}
-	return reference.FamiliarString(named)
+	return ref.Repository.String() + ":" + ref.Tag.String()
 }
