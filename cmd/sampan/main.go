@@ -54,7 +54,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServeCommand(), newConfigCommand(), newCacheCommand(), newExplainCommand(), newNameCommand(), newSaveCommand(), newDemoCommand(), newManCommand())
+	root.AddCommand(newServeCommand(), newConfigCommand(), newCacheCommand(), newExplainCommand(), newNameCommand(), newSaveCommand(), newLoadCommand(), newDemoCommand(), newManCommand())
 	localize(root)
 	completions(root)
 	return root

@@ -179,8 +179,8 @@ func Contents(ctx context.Context, name string, o OpenOptions) (map[oci.Digest]b
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		for _, digest := range blobs {
-			has[digest] = true
+		for _, d := range blobs {
+			has[d.Digest] = true
 		}
 	}
 	return has, nil

@@ -181,15 +181,12 @@ func dockerImages(p *Plan, format Format, text layout.Text) ([]dockerImage, erro
 	var images []dockerImage
 	at := make(map[oci.Digest]int) // by manifest
 	for _, i := range p.images {
-		if !i.Named {
-			continue // what is attached to another is no image
-		}
 		m, g, err := p.onePlatform(i.Descriptor.Digest, 0)
 		if err != nil {
 			return nil, err
 		}
-		if !isImage(g) {
-			if format == Docker {
+		if !isImage(g) || !g.Subject.Digest.IsZero() {
+			if format == Docker && i.Named {
 				return nil, fmt.Errorf(text("%s is no image, which an archive of Docker does not hold; leave --format docker out", "%s 不是镜像，Docker 归档无法容纳；请去掉 --format docker"), i.Ref)
 			}
 			continue

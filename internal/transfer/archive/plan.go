@@ -22,7 +22,7 @@ const (
 
 // A Source is one image to be saved.
 type Source struct {
-	// Name is what the archive calls it.
+	// Name is what the archive calls it; the zero value is for no name.
 	Name oci.Reference
 	// At is where Reader has it: at a mirror it is called otherwise.
 	At     oci.Reference
@@ -70,7 +70,11 @@ func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error
 	p := &planner{Plan: &Plan{manifests: map[oci.Digest]oci.Manifest{}, blobs: map[oci.Digest]plannedBlob{}}, options: o, named: map[string]oci.Digest{}}
 	for _, s := range sources {
 		if err := p.add(ctx, s); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.Name, err)
+			name := s.Name
+			if name.Repository.IsZero() {
+				name = s.At
+			}
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	for digest := range p.blobs {
@@ -122,7 +126,7 @@ func (p *planner) add(ctx context.Context, s Source) error {
 	if err != nil {
 		return err
 	}
-	image := layout.Image{Ref: s.Name, Named: true, Descriptor: root.Descriptor}
+	image := layout.Image{Ref: s.Name, Named: !s.Name.Repository.IsZero(), Descriptor: root.Descriptor}
 	if root, err = p.narrow(ctx, s, root); err != nil {
 		return err
 	}
@@ -131,6 +135,9 @@ func (p *planner) add(ctx context.Context, s Source) error {
 	}
 	image.Descriptor = root.Descriptor
 	name := image.Ref.String()
+	if image.Ref.Tag.IsZero() {
+		name += "@" + image.Descriptor.Digest.String()
+	}
 	switch other, ok := p.named[name]; {
 	case ok && other == image.Descriptor.Digest:
 		return nil

@@ -149,22 +149,34 @@ func (l *Layout) content(ctx context.Context, repo oci.Repository, digest oci.Di
 
 // Present are the blobs of a repository that are here, and have the size that they
 // should have. They are not proven.
-func (l *Layout) Present(ctx context.Context, repo oci.Repository) ([]oci.Digest, error) {
+func (l *Layout) Present(ctx context.Context, repo oci.Repository) ([]oci.Descriptor, error) {
+	present, _, err := l.inventory(ctx, repo)
+	return present, err
+}
+
+// Missing are the blobs that a repository names, and that are not here.
+func (l *Layout) Missing(ctx context.Context, repo oci.Repository) ([]oci.Descriptor, error) {
+	_, missing, err := l.inventory(ctx, repo)
+	return missing, err
+}
+
+func (l *Layout) inventory(ctx context.Context, repo oci.Repository) (present, missing []oci.Descriptor, err error) {
 	g, err := l.graph(ctx, repo)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []oci.Digest
-	for digest := range g.blobs {
+	for digest, d := range g.blobs {
 		_, err := l.StatBlob(ctx, repo, digest)
 		switch {
 		case err == nil:
-			list = append(list, digest)
-		case oci.CodeOf(err) != oci.CodeBlobUnknown:
-			return nil, err
+			present = append(present, d)
+		case oci.CodeOf(err) == oci.CodeBlobUnknown:
+			missing = append(missing, d)
+		default:
+			return nil, nil, err
 		}
 	}
-	return list, nil
+	return present, missing, nil
 }
 
 func (c Content) close() error {
