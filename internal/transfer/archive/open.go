@@ -182,7 +182,7 @@ func openFile(ctx context.Context, file io.ReaderAt, size int64, o OpenOptions) 
 		if most == 0 {
 			most = max(size, spoolFloor/spoolRatio) * spoolRatio
 		}
-		spool, n, err := spoolOf(layout.Interruptible(ctx, plain), most, o)
+		spool, n, err := spoolOf(layout.Interruptible(ctx, broken{plain}), most, o)
 		if err != nil {
 			return nil, err
 		}
@@ -221,6 +221,18 @@ func decompressor(r io.Reader) (io.ReadCloser, error) {
 		return z.IOReadCloser(), nil
 	}
 	return nil, nil //nolint:nilnil // nothing to decompress is no error
+}
+
+// broken makes errors of what is decompressed those of an archive.
+type broken struct{ r io.Reader }
+
+// Read implements [io.Reader].
+func (b broken) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: %v", ErrArchive, err) //nolint:errorlint // the cause is for people
+	}
+	return n, err
 }
 
 // A spool is a file that nobody else sees, and that is gone when it is closed.
