@@ -201,7 +201,7 @@ const (
 	zstdMagic = "\x28\xb5\x2f\xfd"
 )
 
-const maxWindow = 512 << 20 // bytes of memory that a zstd stream may ask for
+const maxWindow = 128 << 20 // bytes of memory that a zstd stream may ask for
 
 // decompressor reads what r has decompressed; nil where it is not compressed.
 func decompressor(r io.Reader) (io.ReadCloser, error) {
