@@ -55,6 +55,7 @@ func newRoot() *cobra.Command {
 	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newServeCommand(), newConfigCommand(), newCacheCommand(), newExplainCommand(), newNameCommand(), newSaveCommand(), newLoadCommand(), newDemoCommand(), newManCommand())
+	examples(root)
 	localize(root)
 	completions(root)
 	return root

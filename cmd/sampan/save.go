@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -83,7 +84,7 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 		}
 		sources = append(sources, s)
 	}
-	if plan.Without, err = o.without(cmd, sources, registries); err != nil {
+	if plan.Without, err = o.without(cmd, sources, registries, plan); err != nil {
 		return err
 	}
 	p, err := archive.NewPlan(cmd.Context(), sources, plan)
@@ -162,7 +163,7 @@ func parseVolume(s string) (int64, error) {
 }
 
 // without are the blobs that the other side has.
-func (o saveOptions) without(cmd *cobra.Command, _ []archive.Source, _ *registries) (map[oci.Digest]bool, error) {
+func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *registries, plan archive.PlanOptions) (map[oci.Digest]bool, error) {
 	without := make(map[oci.Digest]bool)
 	for _, name := range o.since {
 		has, err := archive.Contents(cmd.Context(), name, archive.OpenOptions{Text: text})
@@ -173,7 +174,52 @@ func (o saveOptions) without(cmd *cobra.Command, _ []archive.Source, _ *registri
 			without[digest] = true
 		}
 	}
+	if o.have == "" {
+		return without, nil
+	}
+	t, err := parseTarget("--have", o.have)
+	if err != nil {
+		return nil, err
+	}
+	reader, err := r.Reader(t.registry)
+	if err != nil {
+		return nil, err
+	}
+	stater, ok := reader.(oci.BlobStater)
+	if !ok {
+		return without, nil
+	}
+	for _, s := range sources {
+		p, err := archive.NewPlan(cmd.Context(), []archive.Source{s}, plan)
+		if err != nil {
+			return nil, plainWithin(err)
+		}
+		there, err := t.name(s.Name)
+		if err != nil {
+			return nil, plain(err)
+		}
+		if err := present(cmd.Context(), stater, there.Repository, p.Descriptors(), without); err != nil {
+			return nil, plainWithin(err)
+		}
+	}
 	return without, nil
+}
+
+// present adds the blobs that a repository holds.
+func present(ctx context.Context, r oci.BlobStater, repo oci.Repository, blobs []oci.Descriptor, to map[oci.Digest]bool) error {
+	for _, d := range blobs {
+		if to[d.Digest] {
+			continue
+		}
+		_, err := r.StatBlob(ctx, repo, d.Digest)
+		switch {
+		case err == nil:
+			to[d.Digest] = true
+		case !oci.IsUnknown(err):
+			return fmt.Errorf("%s: %w", repo, err)
+		}
+	}
+	return nil
 }
 
 // interrupted says what is left behind.

@@ -72,6 +72,43 @@ func TestHelpIsInChinese(t *testing.T) {
 	walk(newRoot(), nil)
 }
 
+// Every command that does something shows how it is typed, and what it shows can be
+// typed: the flags exist.
+func TestEveryCommandHasAnExample(t *testing.T) {
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		for _, below := range cmd.Commands() {
+			if below.Name() != "completion" && below.Name() != "help" {
+				walk(below)
+			}
+		}
+		if cmd.HasSubCommands() {
+			return
+		}
+		found := false
+		for line := range strings.Lines(cmd.Example) {
+			_, typed, ok := strings.Cut(line, cmd.CommandPath())
+			if !ok {
+				continue
+			}
+			found = true
+			typed, _, _ = strings.Cut(typed, "|")
+			typed, _, _ = strings.Cut(typed, ">")
+			for word := range strings.FieldsSeq(typed) {
+				name, isFlag := strings.CutPrefix(word, "--")
+				name, _, _ = strings.Cut(name, "=")
+				if isFlag && name != "" && cmd.Flags().Lookup(name) == nil {
+					t.Errorf("%s: the example has --%s, which the command does not", cmd.CommandPath(), name)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("%s has no example: %q", cmd.CommandPath(), cmd.Example)
+		}
+	}
+	walk(newRoot())
+}
+
 func TestRepairOfADirectoryWithoutIndexSaysWhatToName(t *testing.T) {
 	_, err := runRoot(t, "C", "cache", "repair", "--data", t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "with --data") {

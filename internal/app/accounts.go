@@ -9,6 +9,7 @@ import (
 	"sampan/internal/config"
 	"sampan/internal/mirror"
 	"sampan/internal/oci"
+	"sampan/internal/proof"
 	"sampan/internal/upstream"
 	"sampan/internal/upstream/credential"
 )
@@ -120,14 +121,20 @@ func level(a config.Access) access.Level {
 
 // newGate puts the gate before the cache. Offline, no permission can be asked for.
 func (a *App) newGate(s *serving) (*access.Gate, error) {
-	up, reader := s.upstreams.reader, oci.Reader(a.cache)
+	up := s.upstreams.reader
 	if a.o.Config.Offline {
 		up = func(oci.Registry) (oci.Reader, error) {
 			return nil, oci.Errorf(oci.CodeUnavailable, "this mirror is offline and cannot ask the registry whether this is for you")
 		}
 	}
+	level := func(repo oci.Repository) access.Level {
+		if proof.Serves(repo) {
+			return access.Everybody // no registry knows of it
+		}
+		return s.levels(repo)
+	}
 	return access.New(access.Options{
-		Reader: reader, Upstream: up, Level: s.levels,
+		Reader: proof.New(a.cache), Upstream: up, Level: level,
 		Rules: s.rules, Policy: contentPolicy(s.config), Metrics: a.denials, Log: a.o.Log,
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"sampan/internal/mirror"
@@ -67,8 +68,14 @@ func (m *Mirror) withCode(name string) string {
 	return m.Code + "." + name
 }
 
-// Registries returns the registries that the mirror is known to serve, by name.
-func (m *Mirror) Registries() []oci.Registry { return m.names.Registries() }
+// Registries returns the registries that the mirror is known to serve, and other names
+// of those that images are written with, such as k8s.gcr.io; by name. What is only the
+// address of one, as registry-1.docker.io is, is not among them.
+func (m *Mirror) Registries() []oci.Registry {
+	return slices.DeleteFunc(m.names.Spelled(), func(r oci.Registry) bool {
+		return strings.HasSuffix(r.String(), "."+oci.DockerHub.String())
+	})
+}
 
 // Name returns the name of an image at this mirror, in its style, with tag and digest
 // as they are in ref: see [mirror.Names.Name]. One that already is at this mirror

@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,21 @@ func TestAnAccessCodeIsPartOfNamesAndGone(t *testing.T) {
 		if again, err := m.Name(reference(t, name)); err != nil || again != name {
 			t.Errorf("%s was named %s, %v", name, again, err)
 		}
+	}
+}
+
+func TestRegistriesAreThoseThatImagesAreWrittenWith(t *testing.T) {
+	s := source(t)
+	s.Aliases["registry-1.docker.io"] = "docker.io"
+	s.Aliases["quay.io/old"] = "quay.io/new"
+	s.Aliases["gone.example"] = "nowhere.example"
+	s.Flags.Registries = []string{"foo.example"}
+	m, err := Load(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(m.Registries()); got != "[docker.io foo.example old.quay.io quay.io]" {
+		t.Errorf("got %s", got)
 	}
 }
 

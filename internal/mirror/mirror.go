@@ -165,6 +165,19 @@ func (n *Names) addAlias(from, to string) error {
 // Registries returns the registries served, by name. The caller may keep it.
 func (n *Names) Registries() []oci.Registry { return slices.Clone(n.ordered) }
 
+// Spelled returns the registries served and those that stand for one of them whole,
+// such as k8s.gcr.io, by name. The caller may keep it.
+func (n *Names) Spelled() []oci.Registry {
+	list := n.Registries()
+	for r := range n.aliases {
+		if c := n.canonical(r); c != r && n.served[c] {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b oci.Registry) int { return strings.Compare(a.String(), b.String()) })
+	return list
+}
+
 // lookup finds the registry of a name that the configuration mentions. The
 // result is the registry before aliases.
 func (n *Names) lookup(name string) (oci.Registry, bool) {

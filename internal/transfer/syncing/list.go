@@ -1,0 +1,222 @@
+// Package syncing keeps copies of images in step with where they come from.
+//
+// A [List] is what a person writes: sources, which of their tags, and where they go.
+// [Expand] asks the sources which tags that is now, and says what each image is
+// called at its target. What is missing or has moved there is for package transfer to
+// copy, which says what became of it; [Report] tells that to people and machines.
+//
+// The package promises that an image that goes wrong keeps no other from going, that
+// two sources never get one name, and that nothing is deleted that the list does not
+// look after. It does not know how to reach a registry: readers and targets are
+// handed in.
+package syncing
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/goccy/go-yaml"
+
+	"sampan/internal/oci"
+	"sampan/internal/transfer"
+)
+
+// A List is what is to be kept in step.
+type List struct {
+	// Targets are where everything goes that says nothing else: a repository, or a
+	// registry with a path that ends in "/", where names come from the rule.
+	Targets []string `yaml:"targets"`
+	// Images are what goes.
+	Images []Source `yaml:"images"`
+	// Kubernetes are versions, such as v1.31.0, whose control plane's images go too.
+	Kubernetes []string `yaml:"kubernetes"`
+	// Platforms are those of images that say nothing else; none means all.
+	Platforms []string `yaml:"platforms"`
+	// Referrers copies signatures, SBOMs and attestations of images that say nothing
+	// else.
+	Referrers bool `yaml:"referrers"`
+	// Schedule is when, as cron has it; Every is how often. Neither (the default) is
+	// once.
+	Schedule string        `yaml:"schedule"`
+	Every    time.Duration `yaml:"every"`
+	// Names is the rule of names below targets that end in "/".
+	Names Naming `yaml:"names"`
+}
+
+// Naming is how images are named below a target; the zero value keeps their paths.
+type Naming struct {
+	Rule      string `yaml:"rule"`      // keep (default), flatten, or template
+	Separator string `yaml:"separator"` // of flatten; default "."
+	Registry  bool   `yaml:"registry"`  // puts the registry in front
+	Template  string `yaml:"template"`  // of template
+}
+
+// A Source is one repository, or one image of it. In a list it may be written as its
+// name alone.
+type Source struct {
+	Source    string   `yaml:"source"`
+	Tags      Tags     `yaml:"tags"`
+	Platforms []string `yaml:"platforms"` // none: the list's
+	Referrers *bool    `yaml:"referrers"` // nil: the list's
+	To        []string `yaml:"to"`        // none: the list's targets
+
+	ref oci.Reference
+}
+
+// UnmarshalYAML takes a name for a source.
+func (s *Source) UnmarshalYAML(unmarshal func(any) error) error {
+	var name string
+	if err := unmarshal(&name); err == nil {
+		s.Source = name
+		return nil
+	}
+	type plain Source
+	return unmarshal((*plain)(s))
+}
+
+// Tags are which of a repository's tags. The zero value is the one that the source
+// names, or latest. In a list it may be written as Include alone.
+type Tags struct {
+	// Include are tags and patterns of them (*, ?, [a-z]). A tag that is named in full
+	// is always taken, whatever the rest says. None means all, where one of the others
+	// is given.
+	Include []string `yaml:"include"`
+	// Exclude are those that are not taken.
+	Exclude []string `yaml:"exclude"`
+	// SemVer is a range of versions, such as ">=2.50 <3"; tags that are no versions
+	// are not taken. Those with a pre-release are where the range has one.
+	SemVer string `yaml:"semver"`
+	// Newest takes so many of what is left, by the highest version; tags that are no
+	// versions are not taken. Zero means all.
+	Newest int `yaml:"newest"`
+
+	constraint *semver.Constraints
+}
+
+// UnmarshalYAML takes a list for Include.
+func (t *Tags) UnmarshalYAML(unmarshal func(any) error) error {
+	var include []string
+	if err := unmarshal(&include); err == nil {
+		t.Include = include
+		return nil
+	}
+	type plain Tags
+	return unmarshal((*plain)(t))
+}
+
+// MaxFile bounds a list, in bytes.
+const MaxFile = 1 << 20
+
+// Read reads a list. The error says what is wrong with it and where, all at once, in
+// the language that text chooses.
+func Read(r io.Reader, name string, text func(english, chinese string) string) (*List, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > MaxFile {
+		return nil, fmt.Errorf(text("%s: more than %d bytes", "%s：超过 %d 字节"), name, MaxFile)
+	}
+	var l List
+	if err := yaml.UnmarshalWithOptions(raw, &l, yaml.Strict()); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, true))
+	}
+	c := checker{name: name, raw: raw, text: text}
+	c.list(&l)
+	if len(c.wrong) > 0 {
+		return nil, errors.Join(c.wrong...)
+	}
+	return &l, nil
+}
+
+// A checker gathers what is wrong with a list.
+type checker struct {
+	name  string
+	raw   []byte
+	text  func(english, chinese string) string
+	wrong []error
+}
+
+// complain is about the value at a path of the document, such as $.images[0].source.
+func (c *checker) complain(at, format string, args ...any) {
+	where := c.name
+	if p, err := yaml.PathString(at); err == nil {
+		if node, err := p.ReadNode(strings.NewReader(string(c.raw))); err == nil && node.GetToken() != nil {
+			pos := node.GetToken().Position
+			where = fmt.Sprintf("%s:%d:%d", c.name, pos.Line, pos.Column)
+		}
+	}
+	c.wrong = append(c.wrong, fmt.Errorf("%s: %s: %s", where, strings.TrimPrefix(at, "$."), fmt.Sprintf(format, args...)))
+}
+
+func (c *checker) list(l *List) {
+	if len(l.Images) == 0 && len(l.Kubernetes) == 0 {
+		c.wrong = append(c.wrong, fmt.Errorf(c.text("%s: neither images nor kubernetes says what to copy", "%s：images 与 kubernetes 均未说明要复制什么"), c.name))
+	}
+	if l.Schedule != "" && l.Every != 0 {
+		c.complain("$.every", "%s", c.text("schedule and every exclude each other", "schedule 与 every 只能有一个"))
+	}
+	if l.Every < 0 || l.Every > 0 && l.Every < time.Minute {
+		c.complain("$.every", c.text("at least 1m, not %s", "至少为 1m，而不是 %s"), l.Every)
+	}
+	switch l.Names.Rule {
+	case "", "keep", "flatten", "template":
+	default:
+		c.complain("$.names.rule", c.text("keep, flatten or template, not %q", "应为 keep、flatten 或 template，而不是 %q"), l.Names.Rule)
+	}
+	c.platforms("$.platforms", l.Platforms)
+	for i := range l.Images {
+		s := &l.Images[i]
+		at := fmt.Sprintf("$.images[%d]", i)
+		c.source(at, s)
+		if len(s.To) == 0 && len(l.Targets) == 0 {
+			c.complain(at, "%s", c.text("neither to nor targets says where it goes", "to 与 targets 均未说明复制到哪里"))
+		}
+	}
+	if len(l.Kubernetes) > 0 && len(l.Targets) == 0 {
+		c.complain("$.kubernetes", "%s", c.text("targets must say where they go", "须由 targets 说明复制到哪里"))
+	}
+}
+
+func (c *checker) source(at string, s *Source) {
+	ref, err := oci.ParseReference(s.Source)
+	if err != nil {
+		c.complain(at, c.text("%q is not an image name", "%q 不是镜像名"), s.Source)
+		return
+	}
+	s.ref = ref
+	if !s.Tags.none() && !ref.Untagged() {
+		c.complain(at, c.text("%s names one image, and tags several", "%s 只指一个镜像，而 tags 指多个"), s.Source)
+	}
+	c.platforms(at+".platforms", s.Platforms)
+	for i, p := range append(append([]string(nil), s.Tags.Include...), s.Tags.Exclude...) {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			field := fmt.Sprintf("%s.tags.include[%d]", at, i)
+			if n := len(s.Tags.Include); i >= n {
+				field = fmt.Sprintf("%s.tags.exclude[%d]", at, i-n)
+			}
+			c.complain(field, c.text("%q is no pattern of a tag", "%q 不是标签的模式"), p)
+		}
+	}
+	if s.Tags.SemVer != "" {
+		if s.Tags.constraint, err = semver.NewConstraint(s.Tags.SemVer); err != nil {
+			c.complain(at+".tags.semver", c.text("%q is no range of versions: %v", "%q 不是版本范围：%v"), s.Tags.SemVer, err)
+		}
+	}
+	if s.Tags.Newest < 0 {
+		c.complain(at+".tags.newest", c.text("0 (all) or more, not %d", "应为 0（全部）或更大，而不是 %d"), s.Tags.Newest)
+	}
+}
+
+func (c *checker) platforms(at string, list []string) {
+	for i, p := range list {
+		if _, err := transfer.ParsePlatform(p); err != nil {
+			c.complain(fmt.Sprintf("%s[%d]", at, i), c.text("a platform is os/architecture[/variant], not %q", "平台应为 os/architecture[/variant]，而不是 %q"), p)
+		}
+	}
+}

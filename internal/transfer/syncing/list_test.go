@@ -1,0 +1,188 @@
+package syncing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"sampan/internal/oci"
+)
+
+func english(s, _ string) string { return s }
+
+func read(t *testing.T, text string) *List {
+	t.Helper()
+	l, err := Read(strings.NewReader(text), "sync.yaml", english)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func tagsOf(t *testing.T, names ...string) []oci.Tag {
+	t.Helper()
+	var tags []oci.Tag
+	for _, n := range names {
+		tag, err := oci.ParseTag(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tags = append(tags, tag)
+	}
+	return tags
+}
+
+func TestWhichTags(t *testing.T) {
+	there := tagsOf(t, "1.0.0", "1.10.0", "1.2.0", "1.9", "2.0.0-rc.1", "2.0.0", "latest", "nightly", "v1.2.0", "3.20-alpine")
+	for _, c := range []struct {
+		fact, tags string
+		want       string
+	}{
+		{"names", "[latest, 1.2.0]", "latest 1.2.0"},
+		{"a name that is not there is tried all the same", "[gone, 1.2.0]", "gone 1.2.0"},
+		{"a pattern", `["1.*"]`, "1.0.0 1.10.0 1.2.0 1.9"},
+		{"what is excluded goes", `{include: ["1.*"], exclude: ["1.?.0"]}`, "1.10.0 1.9"},
+		{"all but", `{exclude: ["*[a-z]*"]}`, "1.0.0 1.10.0 1.2.0 1.9 2.0.0"},
+		{"a range, the highest first, without pre-releases", `{semver: ">=1.2 <3"}`, "2.0.0 1.10.0 1.9 1.2.0 v1.2.0"},
+		{"a range with pre-releases", `{semver: ">=2.0.0-0"}`, "3.20-alpine 2.0.0 2.0.0-rc.1"},
+		{"the newest", `{newest: 2, exclude: ["*-*"]}`, "2.0.0 1.10.0"},
+		{"the newest of a range", `{newest: 1, semver: "1.x"}`, "1.10.0"},
+		{"a name beside the newest", `{include: [latest, "*"], newest: 1, exclude: ["*-*"]}`, "latest 2.0.0"},
+		{"a name is taken once", `{include: [2.0.0, "2*"]}`, "2.0.0 2.0.0-rc.1"},
+		{"more than there are", `{newest: 99, include: ["1.*"]}`, "1.10.0 1.9 1.2.0 1.0.0"},
+	} {
+		l := read(t, "targets: [m.test/]\nimages: [{source: quay.io/a/b, tags: "+c.tags+"}]\n")
+		var got []string
+		for _, tag := range l.Images[0].Tags.choose(there) {
+			got = append(got, tag.String())
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: got %v, want %s", c.fact, got, c.want)
+		}
+	}
+}
+
+func TestMistakesAreToldWithTheirPlace(t *testing.T) {
+	const text = `targets: [m.test/]
+every: 10s
+schedule: "0 3 * * *"
+names: {rule: flat}
+platforms: [a/b/c/d]
+images:
+  - UPPER
+  - source: nginx:1
+    tags: ["1.*"]
+  - source: quay.io/a/b
+    tags: {semver: "new", newest: -1, include: ["["]}
+    platforms: [linux/amd64, linux/]
+`
+	_, err := Read(strings.NewReader(text), "sync.yaml", english)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		"sync.yaml:2:8: every: schedule and every", "sync.yaml:2:8: every: at least 1m", `names.rule: keep, flatten or template, not "flat"`,
+		"sync.yaml:5:13: platforms[0]", `sync.yaml:7:5: images[0]: "UPPER" is not`, "images[1]: nginx:1 names one image",
+		"sync.yaml:11:20: images[2].tags.semver", "images[2].tags.newest: 0", `images[2].tags.include[0]: "["`, "sync.yaml:12:30: images[2].platforms[1]",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("nothing says %q in\n%v", want, err)
+		}
+	}
+	for _, text := range []string{"", "targets: [m.test/]", "images: [nginx]", "kubernetes: [v1.31.0]", "imagse: []", "images: {", "images: [{sources: x}]"} {
+		if l, err := Read(strings.NewReader(text), "sync.yaml", english); err == nil || !strings.Contains(err.Error(), "sync.yaml") {
+			t.Errorf("%q: %+v, %v", text, l, err)
+		}
+	}
+	chinese := func(_, s string) string { return s }
+	if _, err := Read(strings.NewReader("images: [nginx]"), "sync.yaml", chinese); err == nil || !strings.Contains(err.Error(), "复制到哪里") {
+		t.Errorf("in Chinese: %v", err)
+	}
+}
+
+// lister has tags of repositories, and counts who asks.
+type lister struct {
+	oci.Reader
+	tags  map[string][]oci.Tag
+	asked []string
+}
+
+func (l *lister) Tags(_ context.Context, repo oci.Repository) ([]oci.Tag, error) {
+	l.asked = append(l.asked, repo.String())
+	tags, ok := l.tags[repo.String()]
+	if !ok {
+		return nil, oci.ErrNameUnknown
+	}
+	return tags, nil
+}
+
+// below puts everything below a target by its own path.
+func below(target string, source oci.Reference) (oci.Repository, error) {
+	return oci.ParseRepository(target + source.Repository.Path())
+}
+
+func expand(t *testing.T, text string, r *lister, place Place) ([]string, []Failure, error) {
+	t.Helper()
+	items, failed, err := Expand(t.Context(), read(t, text), func(oci.Registry) (oci.Reader, error) { return r, nil }, place)
+	var got []string
+	for _, it := range items {
+		got = append(got, fmt.Sprintf("%s>%s:%s", it.Source, it.Target, it.Tag))
+	}
+	return got, failed, err
+}
+
+func TestExpand(t *testing.T) {
+	r := &lister{tags: map[string][]oci.Tag{"quay.io/a/b": tagsOf(t, "1", "2")}}
+	got, failed, err := expand(t, `
+targets: [m.test/x/]
+images:
+  - nginx:1
+  - {source: quay.io/a/b, tags: ["*"], to: [m.test/x/, n.test/]}
+  - {source: quay.io/a/c, tags: [5]}
+  - {source: quay.io/gone, tags: ["*"]}
+  - nginx:1
+`, r, below)
+	want := []string{
+		"docker.io/library/nginx:1>m.test/x/library/nginx:1",
+		"quay.io/a/b:1>m.test/x/a/b:1", "quay.io/a/b:1>n.test/a/b:1", "quay.io/a/b:2>m.test/x/a/b:2", "quay.io/a/b:2>n.test/a/b:2",
+		"quay.io/a/c:5>m.test/x/a/c:5",
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v\nwant %v", got, err, want)
+	}
+	if len(failed) != 1 || failed[0].Source != "quay.io/gone" || !errors.Is(failed[0].Err, oci.ErrNameUnknown) {
+		t.Errorf("failed: %v", failed)
+	}
+	slices.Sort(r.asked)
+	if !slices.Equal(r.asked, []string{"quay.io/a/b", "quay.io/gone"}) {
+		t.Errorf("asked for tags of %v: those that are named need no question", r.asked)
+	}
+}
+
+func TestTwoSourcesOnOneNameAreRefused(t *testing.T) {
+	_, _, err := expand(t, "targets: [m.test/]\nimages: [quay.io/a/b:1, ghcr.io/a/b:1]\n", &lister{}, below)
+	var c *Collision
+	if !errors.As(err, &c) || c.Name != "m.test/a/b:1" || c.One != "quay.io/a/b:1" || c.Other != "ghcr.io/a/b:1" {
+		t.Errorf("got %v", err)
+	}
+	_, _, err = expand(t, "targets: [m.test/]\nimages: [quay.io/a/b:1, {source: 'quay.io/a/b:1', platforms: [linux/amd64]}]\n", &lister{}, below)
+	if !errors.As(err, &c) {
+		t.Errorf("one image for different platforms: %v", err)
+	}
+}
+
+func TestANameThatCannotBeIsAFailureOfItsImage(t *testing.T) {
+	refuse := func(target string, ref oci.Reference) (oci.Repository, error) {
+		if strings.Contains(ref.String(), "bad") {
+			return oci.Repository{}, oci.Errorf(oci.CodeNameInvalid, "no")
+		}
+		return below(target, ref)
+	}
+	got, failed, err := expand(t, "targets: [m.test/]\nimages: [quay.io/a/bad:1, quay.io/a/b:1]\n", &lister{}, refuse)
+	if err != nil || len(got) != 1 || len(failed) != 1 || failed[0].Source != "quay.io/a/bad:1" {
+		t.Errorf("got %v, %v, %v", got, failed, err)
+	}
+}

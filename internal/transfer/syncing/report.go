@@ -1,0 +1,122 @@
+package syncing
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// A Result is what became of an image.
+type Result string
+
+// The results.
+const (
+	Copied    Result = "copied"
+	Unchanged Result = "unchanged"
+	Failed    Result = "failed"
+	Pruned    Result = "pruned" // a tag that the list does not have any more
+)
+
+// results are all, in the order of reports.
+func results() []Result { return []Result{Copied, Unchanged, Pruned, Failed} }
+
+// An Outcome is one line of a report.
+type Outcome struct {
+	Source string `json:"source,omitempty"` // empty for what was pruned
+	Target string `json:"target,omitempty"` // empty where it failed before that was known
+	Digest string `json:"digest,omitempty"`
+	Result Result `json:"result"`
+	Error  string `json:"error,omitempty"`
+}
+
+// A Report is what a run did; of a dry run, what it would do.
+type Report struct {
+	Began    time.Time `json:"began"`
+	Ended    time.Time `json:"ended"`
+	DryRun   bool      `json:"dry_run,omitempty"`
+	Images   []Outcome `json:"images"`
+	Blobs    int       `json:"blobs"` // that crossed
+	Bytes    int64     `json:"bytes"` // of those
+	Complete bool      `json:"complete"`
+}
+
+// Count tells how many images have a result.
+func (r *Report) Count(of Result) int {
+	n := 0
+	for _, o := range r.Images {
+		if o.Result == of {
+			n++
+		}
+	}
+	return n
+}
+
+// WriteText writes what moved, what failed and why, and the sum. Text chooses the
+// language.
+func (r *Report) WriteText(w io.Writer, text func(english, chinese string) string) error {
+	word := map[Result]string{
+		Copied: text("copied", "已复制"), Unchanged: text("unchanged", "未变"), Failed: text("failed", "失败"), Pruned: text("deleted", "已删除"),
+	}
+	if r.DryRun {
+		word[Copied], word[Pruned] = text("would be copied", "将复制"), text("would be deleted", "将删除")
+	}
+	var b strings.Builder
+	for _, o := range r.Images {
+		switch {
+		case o.Result == Unchanged:
+			continue
+		case o.Source == "":
+			fmt.Fprintf(&b, "%s: %s\n", o.Target, word[o.Result])
+		case o.Target == "":
+			fmt.Fprintf(&b, "%s: %s", o.Source, word[o.Result])
+		default:
+			fmt.Fprintf(&b, "%s → %s: %s", o.Source, o.Target, word[o.Result])
+		}
+		if o.Source != "" {
+			if o.Error != "" {
+				b.WriteString(": " + o.Error)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	var sum []string
+	for _, of := range results() {
+		if n := r.Count(of); n > 0 {
+			sum = append(sum, fmt.Sprintf("%d %s", n, word[of]))
+		}
+	}
+	if len(sum) == 0 {
+		sum = append(sum, text("nothing to do", "无事可做"))
+	}
+	fmt.Fprintf(&b, text("%s; %d blobs, %d bytes in %s\n", "%s；%d 个 blob，%d 字节，用时 %s\n"), strings.Join(sum, ", "), r.Blobs, r.Bytes, r.Ended.Sub(r.Began).Round(time.Millisecond))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// WriteMetrics writes what the textfile collector of Prometheus' node exporter reads.
+// Repositories and tags are no labels.
+func (r *Report) WriteMetrics(w io.Writer) error {
+	var b strings.Builder
+	metric := func(name, kind, help string) { fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind) }
+	metric("sampan_sync_images", "gauge", "Images of the last run by what became of them.")
+	for _, of := range results() {
+		fmt.Fprintf(&b, "sampan_sync_images{result=%q} %d\n", of, r.Count(of))
+	}
+	metric("sampan_sync_blobs", "gauge", "Blobs that the last run carried.")
+	fmt.Fprintf(&b, "sampan_sync_blobs %d\n", r.Blobs)
+	metric("sampan_sync_bytes", "gauge", "Bytes of blobs that the last run carried.")
+	fmt.Fprintf(&b, "sampan_sync_bytes %d\n", r.Bytes)
+	metric("sampan_sync_duration_seconds", "gauge", "How long the last run took.")
+	fmt.Fprintf(&b, "sampan_sync_duration_seconds %g\n", r.Ended.Sub(r.Began).Seconds())
+	metric("sampan_sync_end_timestamp_seconds", "gauge", "When the last run ended.")
+	fmt.Fprintf(&b, "sampan_sync_end_timestamp_seconds %d\n", r.Ended.Unix())
+	metric("sampan_sync_complete", "gauge", "Whether nothing of the last run failed.")
+	complete := 0
+	if r.Complete {
+		complete = 1
+	}
+	fmt.Fprintf(&b, "sampan_sync_complete %d\n", complete)
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,206 @@
+package syncing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sampan/internal/oci"
+	"sampan/internal/transfer"
+)
+
+// A Target is a registry that is written to.
+type Target interface {
+	transfer.Writer
+	transfer.TagResolver
+	// Tags are all of a repository, in lexical order; none where there is no such
+	// repository.
+	Tags(ctx context.Context, repo oci.Repository) ([]oci.Tag, error)
+	// DeleteTag takes a tag away. It fails with UNSUPPORTED where the registry cannot
+	// do that without taking others with it.
+	DeleteTag(ctx context.Context, repo oci.Repository, tag oci.Tag) error
+}
+
+// Options of [Run]. Reader and Target are needed.
+type Options struct {
+	Reader func(oci.Registry) (oci.Reader, error)
+	Target func(oci.Registry) (Target, error)
+	// Prune deletes, in repositories of which the list chooses tags, those that it does
+	// not have, once all images are there.
+	Prune bool
+	// Copy is how images are carried; its DryRun is that of the run.
+	Copy transfer.Options
+}
+
+// Run brings the targets in step with items, which [Expand] made; failed is what it
+// could not. An image that fails keeps no other from going. What was cut off is
+// finished by the next run.
+func Run(ctx context.Context, items []Item, failed []Failure, o Options) *Report {
+	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun}
+	for _, f := range failed {
+		r.Images = append(r.Images, Outcome{Source: f.Source, Result: Failed, Error: told(f.Err)})
+	}
+	for _, registry := range registries(items) {
+		of := slices.DeleteFunc(slices.Clone(items), func(it Item) bool { return it.Target.Registry() != registry })
+		r.copy(ctx, registry, of, o)
+	}
+	if o.Prune && r.Count(Failed) == 0 && ctx.Err() == nil {
+		r.prune(ctx, items, o)
+	}
+	r.Ended = time.Now()
+	r.Complete = r.Count(Failed) == 0 && ctx.Err() == nil
+	return r
+}
+
+// registries are those that items go to, in order.
+func registries(items []Item) []oci.Registry {
+	var list []oci.Registry
+	for _, it := range items {
+		if !slices.Contains(list, it.Target.Registry()) {
+			list = append(list, it.Target.Registry())
+		}
+	}
+	return list
+}
+
+// copy carries what goes to one registry.
+func (r *Report) copy(ctx context.Context, registry oci.Registry, items []Item, o Options) {
+	fail := func(it Item, err error) {
+		r.Images = append(r.Images, Outcome{Source: it.Source.String(), Target: it.name(), Result: Failed, Error: told(err)})
+	}
+	target, err := o.Target(registry)
+	var jobs []transfer.Job
+	var of []Item
+	for _, it := range items {
+		if err != nil {
+			fail(it, err)
+			continue
+		}
+		job, err := it.job(o.Reader)
+		if err != nil {
+			fail(it, err)
+			continue
+		}
+		jobs, of = append(jobs, job), append(of, it)
+	}
+	if len(jobs) == 0 {
+		return
+	}
+	options := o.Copy
+
+	report, err := transfer.Copy(ctx, jobs, target, options)
+	r.Blobs, r.Bytes = r.Blobs+report.Sent.Blobs, r.Bytes+report.Sent.Bytes
+	for i, it := range of {
+		switch {
+		case i >= len(report.Images):
+			fail(it, err)
+		case report.Images[i].Err != nil:
+			fail(it, report.Images[i].Err)
+		default:
+			done := report.Images[i]
+			out := Outcome{Source: it.Source.String(), Target: it.name(), Digest: done.Descriptor.Digest.String(), Result: Copied}
+			if done.Unchanged {
+				out.Result = Unchanged
+			}
+			r.Images = append(r.Images, out)
+		}
+	}
+}
+
+// job is what transfer is to do for an item.
+func (it Item) job(reader func(oci.Registry) (oci.Reader, error)) (transfer.Job, error) {
+	from, err := reader(it.Source.Repository.Registry())
+	if err != nil {
+		return transfer.Job{}, err
+	}
+	job := transfer.Job{Source: it.Source, Reader: from, Target: it.Target, Referrers: it.Referrers}
+	if !it.Tag.IsZero() {
+		job.Tags = []oci.Tag{it.Tag}
+	}
+	for _, s := range it.Platforms {
+		p, err := transfer.ParsePlatform(s)
+		if err != nil {
+			return transfer.Job{}, err
+		}
+		job.Platforms = append(job.Platforms, p)
+	}
+	return job, nil
+}
+
+// name is what the image is called at its target.
+func (it Item) name() string {
+	ref := oci.Reference{Repository: it.Target, Tag: it.Tag}
+	if it.Tag.IsZero() {
+		ref.Digest = it.Source.Digest
+	}
+	return ref.String()
+}
+
+// prune deletes tags of the repositories whose tags the list chooses. Tags of
+// signatures belong to images and stay.
+func (r *Report) prune(ctx context.Context, items []Item, o Options) {
+	wanted := make(map[oci.Repository][]oci.Tag)
+	var order []oci.Repository
+	for _, it := range items {
+		if _, seen := wanted[it.Target]; !seen && it.Pruned {
+			order = append(order, it.Target)
+		}
+		if it.Pruned || wanted[it.Target] != nil {
+			wanted[it.Target] = append(wanted[it.Target], it.Tag)
+		}
+	}
+	for _, it := range items { // what goes to such a repository beside the choice stays
+		if _, pruned := wanted[it.Target]; pruned && !it.Pruned {
+			wanted[it.Target] = append(wanted[it.Target], it.Tag)
+		}
+	}
+	for _, repo := range order {
+		if err := r.pruneRepository(ctx, repo, wanted[repo], o); err != nil {
+			r.Images = append(r.Images, Outcome{Target: repo.String(), Result: Failed, Error: told(err)})
+		}
+	}
+}
+
+func (r *Report) pruneRepository(ctx context.Context, repo oci.Repository, wanted []oci.Tag, o Options) error {
+	target, err := o.Target(repo.Registry())
+	if err != nil {
+		return err
+	}
+	there, err := target.Tags(ctx, repo)
+	if err != nil {
+		return err
+	}
+	for _, tag := range there {
+		if slices.Contains(wanted, tag) || attached(tag) {
+			continue
+		}
+		out := Outcome{Target: oci.Reference{Repository: repo, Tag: tag}.String(), Result: Pruned}
+		if !o.Copy.DryRun {
+			if err := target.DeleteTag(ctx, repo, tag); err != nil {
+				out.Result, out.Error = Failed, told(err)
+			}
+		}
+		r.Images = append(r.Images, out)
+	}
+	return nil
+}
+
+// attached tells whether a tag is one under which what refers to an image is found:
+// sha256-<hex>, with or without .sig, .att or .sbom.
+func attached(tag oci.Tag) bool {
+	rest, ok := strings.CutPrefix(tag.String(), "sha256-")
+	digits, _, _ := strings.Cut(rest, ".")
+	return ok && len(digits) == 64 && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// told is an error for a report.
+func told(err error) string {
+	var e *oci.Error
+	if errors.As(err, &e) && e.Message != "" {
+		return fmt.Sprintf("%s: %s", e.Code, e.Message)
+	}
+	return err.Error()
+}
