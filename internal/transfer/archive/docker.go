@@ -150,4 +150,3 @@ func (d *dockerReader) layer(name string, diff oci.Digest) (oci.Descriptor, erro
 	}
 	return l, nil
 }
-

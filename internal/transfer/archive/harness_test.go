@@ -224,4 +224,3 @@ func readAll(ctx context.Context, a *Archive) error {
 	}
 	return nil
 }
-

@@ -93,10 +93,15 @@ func TestOrderAndSpellingOfEntriesDoNotMatter(t *testing.T) {
 		"with a blob by a link": func(l []item) []item { return linked(l) },
 		"with strangers": func(l []item) []item {
 			return append([]item{
-				{name: "../../etc/passwd", data: "x"}, {name: "/etc/shadow", data: "x"}, {name: "dev", kind: tar.TypeBlock},
-				{name: "evil", link: "/etc/passwd", kind: tar.TypeSymlink}, {name: "up", link: "../../../etc/passwd", kind: tar.TypeLink},
-				{name: "loop", link: "loop", kind: tar.TypeSymlink}, {name: strings.Repeat("long/", 300), kind: tar.TypeDir},
-				{name: "fifo", kind: tar.TypeFifo}, {name: "README", data: "hello"},
+				{name: "../../etc/passwd", data: "x"},
+				{name: "/etc/shadow", data: "x"},
+				{name: "dev", kind: tar.TypeBlock},
+				{name: "evil", link: "/etc/passwd", kind: tar.TypeSymlink},
+				{name: "up", link: "../../../etc/passwd", kind: tar.TypeLink},
+				{name: "loop", link: "loop", kind: tar.TypeSymlink},
+				{name: strings.Repeat("long/", 300), kind: tar.TypeDir},
+				{name: "fifo", kind: tar.TypeFifo},
+				{name: "README", data: "hello"},
 			}, l...)
 		},
 	} {

@@ -245,15 +245,21 @@ func TestHostileDirectoriesAreRefused(t *testing.T) {
 		"a blob is a folder": func(dir string) error {
 			return replace(blob(dir, layer), func() error { return os.Mkdir(blob(dir, layer), 0o700) })
 		},
-		"a blob is missing":          func(dir string) error { return os.Remove(blob(dir, layer)) },
-		"a blob is longer":           func(dir string) error { return os.WriteFile(blob(dir, layer), []byte(layer+"x"), 0o600) },
-		"the index is a link":        func(dir string) error { return replace(filepath.Join(dir, IndexFile), func() error { return os.Symlink(secret, filepath.Join(dir, IndexFile)) }) },
-		"the index is missing":       func(dir string) error { return os.Remove(filepath.Join(dir, IndexFile)) },
-		"the index is another":       func(dir string) error { return os.WriteFile(filepath.Join(dir, IndexFile), []byte("[]"), 0o600) },
-		"it is no layout":            func(dir string) error { return os.Remove(filepath.Join(dir, File)) },
-		"it is of another version":   func(dir string) error { return os.WriteFile(filepath.Join(dir, File), []byte(`{"imageLayoutVersion":"9"}`), 0o600) },
-		"the manifest is cut off":    func(dir string) error { return os.Truncate(blob(dir, manifest(t, nil, 0)), 10) },
-		"the manifest was changed":   func(dir string) error { return os.WriteFile(blob(dir, manifest(t, nil, 0)), []byte(strings.Replace(manifest(t, nil, 0), `"n":0`, `"n":1`, 1)), 0o600) },
+		"a blob is missing": func(dir string) error { return os.Remove(blob(dir, layer)) },
+		"a blob is longer":  func(dir string) error { return os.WriteFile(blob(dir, layer), []byte(layer+"x"), 0o600) },
+		"the index is a link": func(dir string) error {
+			return replace(filepath.Join(dir, IndexFile), func() error { return os.Symlink(secret, filepath.Join(dir, IndexFile)) })
+		},
+		"the index is missing": func(dir string) error { return os.Remove(filepath.Join(dir, IndexFile)) },
+		"the index is another": func(dir string) error { return os.WriteFile(filepath.Join(dir, IndexFile), []byte("[]"), 0o600) },
+		"it is no layout":      func(dir string) error { return os.Remove(filepath.Join(dir, File)) },
+		"it is of another version": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, File), []byte(`{"imageLayoutVersion":"9"}`), 0o600)
+		},
+		"the manifest is cut off": func(dir string) error { return os.Truncate(blob(dir, manifest(t, nil, 0)), 10) },
+		"the manifest was changed": func(dir string) error {
+			return os.WriteFile(blob(dir, manifest(t, nil, 0)), []byte(strings.Replace(manifest(t, nil, 0), `"n":0`, `"n":1`, 1)), 0o600)
+		},
 		"the index is far too large": func(dir string) error { return os.Truncate(filepath.Join(dir, IndexFile), maxIndex+1) },
 	} {
 		t.Run(fact, func(t *testing.T) {
