@@ -55,13 +55,19 @@ func saveAll(t *testing.T, extra ...string) (m *mirror, archive string) {
 	s.run(t, append(args, extra...)...)
 	archive = filepath.Join(s.dir, "images.tar")
 	sums := command{path: "/usr/bin/sha256sum", env: s.env, dir: s.dir}
-	if out := sums.run(t, "-c", "images.tar.sha256sum"); out != "images.tar: OK\n" {
+	if out := sums.run(t, "-c", "images.tar.sha256sum"); !strings.Contains(out, "images.tar") || strings.Contains(out, "FAILED") {
 		t.Errorf("sha256sum says %q", out)
 	}
 	again := newSampan(t, m)
 	again.run(t, append(args, extra...)...)
-	if fileDigest(t, filepath.Join(again.dir, "images.tar")) != fileDigest(t, archive) {
-		t.Error("the same images were saved as another archive")
+	files, err := filepath.Glob(archive + "*")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("there are %v, %v", files, err)
+	}
+	for _, file := range files {
+		if fileDigest(t, filepath.Join(again.dir, filepath.Base(file))) != fileDigest(t, file) {
+			t.Errorf("the same images were saved as another %s", filepath.Base(file))
+		}
 	}
 	return m, archive
 }
@@ -144,5 +150,123 @@ func TestAnArchiveOfOneImageNeedsNoName(t *testing.T) {
 	c.command(skopeoPath).run(t, "copy", "--quiet", "--preserve-digests", "oci-archive:"+archive, "dir:"+out)
 	if got := fileDigest(t, filepath.Join(out, "manifest.json")); got != image.digest {
 		t.Errorf("the digest is %s, want %s", got, image.digest)
+	}
+}
+
+// sampan load gives any archive to the engine that is there.
+func TestLoadGivesAnArchiveToAnEngine(t *testing.T) {
+	_, archive := saveAll(t, "--zstd", "--volume", "1MiB")
+	if _, err := os.Stat(archive + ".002"); err != nil {
+		t.Error(err)
+	}
+	t.Run("docker", func(t *testing.T) {
+		d := startDocker(t, "{}")
+		s := command{path: os.Getenv(binaryVariable), env: d.env, dir: d.dir}
+		s.run(t, "load", "-i", archive)
+		for _, i := range savedNames {
+			_, text := ofThisMachine(t, i.upstream, i.repository, i.tag)
+			d.wantRun(t, i.name, text)
+		}
+	})
+	t.Run("podman", func(t *testing.T) {
+		podman := newContainersEnv(t, "").command(podmanPath)
+		s := command{path: os.Getenv(binaryVariable), env: podman.env, dir: podman.dir}
+		s.run(t, "load", "-i", archive, "--engine", "podman", "tiny")
+		if got := podman.run(t, "run", "--rm", "docker.io/library/tiny:latest"); got != said("docker.io", "library/tiny") {
+			t.Errorf("the container printed %q", got)
+		}
+		if _, err := podman.output("image", "inspect", "quay.io/team/tool:1"); err == nil {
+			t.Error("an image that was not named was loaded")
+		}
+	})
+	t.Run("containerd", func(t *testing.T) {
+		c := startContainerd(t, containerdVersions[0], nil, "")
+		s := command{path: os.Getenv(binaryVariable), env: c.env, dir: c.dir}
+		s.run(t, "load", "-i", archive, "--engine", "containerd", "--namespace", "k8s.io")
+		for _, i := range savedNames {
+			image, _ := ofThisMachine(t, i.upstream, i.repository, i.tag)
+			c.wantImage(t, "k8s.io", i.name, image)
+		}
+	})
+	t.Run("none", func(t *testing.T) {
+		s := newSampan(t, nil)
+		s.env = append(s.env, "PATH=/nonexistent")
+		if said := s.fail(t, "load", "-i", archive); !strings.Contains(said, "no container engine was found here") {
+			t.Errorf("it says %s", said)
+		}
+	})
+}
+
+// What other programs wrote is loaded as well.
+func TestLoadReadsWhatOthersWrote(t *testing.T) {
+	m := startMirror(t, options{})
+	d := startDocker(t, "{}")
+	d.run(t, "pull", "--quiet", m.address+"/library/tiny:latest")
+	d.run(t, "tag", m.address+"/library/tiny:latest", "example.com/saved:1")
+	d.run(t, "save", "-o", filepath.Join(d.dir, "docker.tar"), "example.com/saved:1")
+	d.run(t, "rmi", "-f", "example.com/saved:1")
+	c := newContainersEnv(t, "")
+	skopeo := c.command(skopeoPath)
+	from := "docker://" + m.address + "/library/oci:1"
+	skopeo.run(t, "copy", "--quiet", "--src-tls-verify=false", from, "oci-archive:"+filepath.Join(c.dir, "skopeo.tar")+":example.com/saved:1")
+	skopeo.run(t, "copy", "--quiet", "--src-tls-verify=false", from, "oci:"+filepath.Join(c.dir, "layout")+":example.com/saved:1")
+	podman := c.command(podmanPath)
+	podman.run(t, "load", "-q", "-i", filepath.Join(c.dir, "skopeo.tar"))
+	podman.run(t, "save", "-q", "-o", filepath.Join(c.dir, "podman.tar"), "example.com/saved:1")
+	cd := startContainerd(t, containerdVersions[0], nil, "")
+	cd.run(t, "images", "import", filepath.Join(c.dir, "skopeo.tar"))
+	cd.run(t, "images", "export", filepath.Join(c.dir, "ctr.tar"), "example.com/saved:1")
+	s := command{path: os.Getenv(binaryVariable), env: d.env, dir: d.dir}
+	for _, file := range []string{
+		filepath.Join(d.dir, "docker.tar"), filepath.Join(c.dir, "skopeo.tar"), filepath.Join(c.dir, "layout"),
+		filepath.Join(c.dir, "podman.tar"), filepath.Join(c.dir, "ctr.tar"),
+	} {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			s.run(t, "load", "-i", file)
+			d.wantRun(t, "example.com/saved:1", said("docker.io", "library/tiny"))
+			d.run(t, "rmi", "-f", "example.com/saved:1")
+		})
+	}
+}
+
+// A registry in a closed network gets what it lacks, and clients pull it by digest.
+func TestLoadPutsAnArchiveIntoARegistry(t *testing.T) {
+	_, archive := saveAll(t, "--platform", "all")
+	for _, name := range []string{"gcr.io", "native.test"} { // docker-registry, and one with a referrers API
+		t.Run(name, func(t *testing.T) {
+			u := newUpstream(t, bed.registries[name])
+			address := strings.TrimPrefix(u.url(), "http://")
+			s := newSampan(t, nil)
+			s.run(t, "load", "-i", archive, "--to", address+"/closed/")
+			for _, i := range savedNames {
+				image := original(t, i.upstream, i.repository, i.tag)
+				there, err := fetchManifest(bed.registries[name], "closed/"+i.repository, i.tag)
+				if err != nil || there.digest != image.digest {
+					t.Errorf("%s is %s there, want %s: %v", i.name, there.digest, image.digest, err)
+				}
+				newTool(t, "crane").run(t, "validate", "--remote", address+"/closed/"+i.repository+":"+i.tag)
+			}
+			u.forget()
+			s.run(t, "load", "-i", archive, "--to", address+"/closed/")
+			u.wantAsked(t, "^(POST|PATCH) ", 0, 0)
+		})
+	}
+}
+
+// Signatures and lists of contents go along.
+func TestReferrersAreSavedAndLoaded(t *testing.T) {
+	m := startMirror(t, options{})
+	for _, upstream := range []string{"ghcr.io", "native.test"} { // by the fallback tag, and by the API
+		s := newSampan(t, m)
+		s.run(t, "save", "-o", "app.tar", "--referrers", "--registry", "native.test", "--platform", "all", upstream+"/me/app:1")
+		for _, to := range []string{"gcr.io", "native.test"} {
+			registry := bed.registries[to]
+			s.run(t, "load", "-i", "app.tar", "--to", registry+"/from-"+strings.TrimSuffix(upstream, ".io")+"/")
+			oras := newTool(t, "oras")
+			found := oras.run(t, "discover", "--plain-http", "--format", "json", registry+"/from-"+strings.TrimSuffix(upstream, ".io")+"/me/app:1")
+			if !strings.Contains(found, "application/spdx+json") {
+				t.Errorf("of %s at %s there is: %s", upstream, to, found)
+			}
+		}
 	}
 }

@@ -34,17 +34,20 @@ func newLoadCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.input, "input", "i", "", text("`FILE` to read, or an OCI layout directory; \"-\" for standard input", "要读取的文件 `FILE` 或 OCI layout 目录；\"-\" 表示标准输入"))
 	f.BoolVar(&o.list, "list", false, text("tell what is in the archive, and load nothing", "只列出归档内容，不载入"))
+	f.StringVar(&o.to, "to", "", text("registry to load into: `HOST`/, HOST/NAMESPACE/, or HOST/REPOSITORY[:TAG] for one image", "载入的仓库：`HOST`/、HOST/NAMESPACE/，或单个镜像的 HOST/REPOSITORY[:TAG]"))
 	f.StringVar(&o.engine, "engine", "auto", text("`ENGINE` to load into: docker, podman, nerdctl, containerd, or auto for the first that answers", "载入的引擎 `ENGINE`：docker、podman、nerdctl、containerd，或 auto（第一个可用的）"))
 	f.StringVar(&o.namespace, "namespace", "", text("`NAMESPACE` of containerd, such as k8s.io (default CONTAINERD_NAMESPACE, then default)", "containerd 的命名空间 `NAMESPACE`，例如 k8s.io（默认依次为 CONTAINERD_NAMESPACE、default）"))
 	f.StringVar(&o.name, "name", "", text("`REPOSITORY` of images for which the archive tells only a tag or nothing", "归档中没有仓库名的镜像所用的 `REPOSITORY`"))
 	f.BoolVar(&o.unchecked, "no-checksum", false, text("do not read the archive for FILE.sha256sum first", "不先按 FILE.sha256sum 校验归档"))
+	o.registries.addFlags(f)
 	return cmd
 }
 
 // loadOptions are what the command line says.
 type loadOptions struct {
-	input, engine, namespace, name string
-	list, unchecked                bool
+	input, engine, namespace, name, to string
+	list, unchecked                    bool
+	registries                         registryOptions
 }
 
 func (o loadOptions) run(cmd *cobra.Command, args []string) error {
@@ -53,6 +56,13 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	if o.engine != "auto" && !slices.Contains(engineNames(), o.engine) {
 		return usagef(text("--engine is %s or auto, not %q", "--engine 应为 %s 或 auto，而不是 %q"), strings.Join(engineNames(), ", "), o.engine)
+	}
+	var to target
+	var err error
+	if o.to != "" {
+		if to, err = parseTarget("--to", o.to); err != nil {
+			return err
+		}
 	}
 	options := archive.OpenOptions{Text: text}
 	if o.name != "" {
@@ -73,6 +83,9 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	if o.list {
 		return list(cmd.OutOrStdout(), images)
+	}
+	if o.to != "" {
+		return o.loadRegistry(cmd, a, images, to)
 	}
 	return o.loadEngine(cmd, a, images)
 }
@@ -132,7 +145,7 @@ func chosen(all []layout.Image, names []string) ([]layout.Image, error) {
 func list(w io.Writer, images []layout.Image) error {
 	for _, i := range images {
 		name := client.Familiar(i.Ref)
-		if !i.Named && i.Ref.Repository.String() == layout.Unnamed {
+		if isUnnamed(i) {
 			name = text("(no name)", "（无名）")
 			if !i.Ref.Tag.IsZero() {
 				name += ":" + i.Ref.Tag.String()
@@ -154,7 +167,7 @@ func replan(ctx context.Context, a *archive.Archive, images []layout.Image) (*ar
 		at := i.Ref
 		at.Digest = i.Descriptor.Digest
 		s := archive.Source{At: at, Reader: a}
-		if i.Named || i.Ref.Repository.String() != layout.Unnamed {
+		if !isUnnamed(i) {
 			s.Name = i.Ref
 		}
 		sources = append(sources, s)

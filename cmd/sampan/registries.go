@@ -29,8 +29,8 @@ type registries struct {
 	mirror *client.Mirror // nil for none
 }
 
-// open makes readers of registries. A mirror that nobody named is none.
-func (o registryOptions) open(m *client.Mirror) (*registries, error) {
+// hosts are the registries without TLS.
+func (o registryOptions) hosts() (map[oci.Registry]source.Host, error) {
 	hosts := make(map[oci.Registry]source.Host)
 	for _, name := range o.plainHTTP {
 		r, err := oci.ParseRegistry(name)
@@ -38,6 +38,15 @@ func (o registryOptions) open(m *client.Mirror) (*registries, error) {
 			return nil, usagef(text("--plain-http: %q is not the name of a registry", "--plain-http：%q 不是仓库域名"), name)
 		}
 		hosts[r] = source.Host{PlainHTTP: true}
+	}
+	return hosts, nil
+}
+
+// open makes readers of registries. A mirror that nobody named is none.
+func (o registryOptions) open(m *client.Mirror) (*registries, error) {
+	hosts, err := o.hosts()
+	if err != nil {
+		return nil, err
 	}
 	if m.Assumed {
 		m = nil

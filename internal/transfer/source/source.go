@@ -88,7 +88,7 @@ func (r *Registries) Reader(registry oci.Registry) (oci.Reader, error) {
 	if registry == oci.DockerHub {
 		endpoint.Host = "registry-1.docker.io"
 	}
-	if host.PlainHTTP || loopback(registry) {
+	if host.PlainHTTP || Loopback(registry) {
 		endpoint.Scheme = "http"
 	}
 	o := upstream.Options{Registry: registry, Endpoints: []*url.URL{endpoint}, Logger: r.options.Logger}
@@ -113,8 +113,8 @@ func (r *Registries) Reader(registry oci.Registry) (oci.Reader, error) {
 	return u, nil
 }
 
-// loopback tells whether a registry can only be on this machine.
-func loopback(registry oci.Registry) bool {
+// Loopback tells whether a registry can only be on this machine.
+func Loopback(registry oci.Registry) bool {
 	host := registry.String()
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
