@@ -66,6 +66,10 @@ var arrows = map[string][]string{
 		"internal/transfer", "internal/upstream", "internal/upstream/credential",
 	},
 	"internal/transfer/syncing": {"internal/progress", "internal/transfer"},
+	"internal/transfer/layout":  {"internal/transfer"},
+	"internal/transfer/archive": {"internal/transfer", "internal/transfer/layout", "internal/progress"},
+	"internal/transfer/push":    {"internal/transfer", "internal/progress"},
+	"internal/transfer/source":  {"internal/upstream", "internal/upstream/credential"},
 	"internal/runtimes":         {},
 	"internal/rewrite":          {"internal/mirror"},
 	"internal/webhook":          {"internal/rewrite"},
@@ -81,6 +85,7 @@ var arrows = map[string][]string{
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes",
 		"internal/rewrite", "internal/client", "internal/mirror", "internal/proof",
 		"internal/progress", "internal/transfer/remote", "internal/transfer/syncing",
+		"internal/transfer/archive", "internal/transfer/layout", "internal/transfer/push", "internal/transfer/source",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

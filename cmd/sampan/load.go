@@ -76,7 +76,7 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer a.Close()
+	defer func() { _ = a.Close() }() // of what was only read
 	images, err := chosen(a.Images(), args)
 	if err != nil {
 		return err

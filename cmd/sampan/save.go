@@ -75,7 +75,7 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer registries.Close()
+	defer func() { _ = registries.Close() }() // of connections
 	var sources []archive.Source
 	for _, image := range images {
 		s, err := registries.source(image)

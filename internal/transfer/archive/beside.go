@@ -172,7 +172,7 @@ func Contents(ctx context.Context, name string, o OpenOptions) (map[oci.Digest]b
 	if err != nil {
 		return nil, err
 	}
-	defer a.Close()
+	defer func() { _ = a.Close() }() // of what was only read
 	has := make(map[oci.Digest]bool)
 	for _, i := range a.Images() {
 		blobs, err := a.Present(ctx, i.Ref.Repository)

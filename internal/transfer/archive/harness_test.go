@@ -132,7 +132,6 @@ type item struct {
 	data string
 	link string
 	kind byte
-	size int64 // where it is not that of data
 }
 
 // tarOf is a tar of items, which may be a lie.

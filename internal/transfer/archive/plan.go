@@ -256,6 +256,9 @@ func (p *planner) referrers(ctx context.Context, s Source, m oci.Manifest, depth
 			return err
 		}
 	}
+	if err := p.cosigned(ctx, s, m.Descriptor.Digest); err != nil {
+		return err
+	}
 	g, err := m.Graph()
 	if err != nil {
 		return err
@@ -265,6 +268,37 @@ func (p *planner) referrers(ctx context.Context, s Source, m oci.Manifest, depth
 			if err := p.referrers(ctx, s, child, depth+1); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// cosigned plans what cosign attaches to a manifest by tags that it makes of the digest.
+func (p *planner) cosigned(ctx context.Context, s Source, digest oci.Digest) error {
+	for _, kind := range []string{".sig", ".att", ".sbom"} {
+		tag, err := oci.ParseTag(digest.Algorithm() + "-" + digest.Hex() + kind)
+		if err != nil {
+			return nil //nolint:nilerr // a digest that is too long for a tag has none
+		}
+		s.At = oci.Reference{Repository: s.At.Repository, Tag: tag}
+		m, err := resolve(ctx, s)
+		if oci.IsUnknown(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		image := layout.Image{Descriptor: m.Descriptor}
+		if !s.Name.Repository.IsZero() {
+			image.Ref, image.Named = oci.Reference{Repository: s.Name.Repository, Tag: tag}, true
+		}
+		if name := image.Ref.String(); p.named[name] == m.Descriptor.Digest && image.Named {
+			continue
+		}
+		p.named[image.Ref.String()] = m.Descriptor.Digest
+		p.images = append(p.images, image)
+		if err := p.walk(ctx, s, m, 0); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -65,9 +65,18 @@ func TestReferrersAreSaved(t *testing.T) {
 	subject := image.Manifest.Descriptor
 	sbom := b.AddArtifact("one", "", "application/spdx+json", subject, []byte("{}"))
 	signed := b.AddArtifact("one", "", "application/signature", sbom.Descriptor, []byte("signature"))
+	cosign := "sha256-" + subject.Digest.Hex() + ".sig"
+	signature := b.AddImage("one", cosign, registrytest.ImageSpec{Seed: 99})
 	for _, wanted := range []bool{false, true} {
 		a := opened(t, write(t, plan(t, PlanOptions{Referrers: wanted}, b.source(t, "one:1", "one:1")), WriteOptions{}))
 		repo := reference(t, "one:1").Repository
+		tags, err := a.Tags(t.Context(), repo)
+		if err != nil || slices.ContainsFunc(tags, func(tag oci.Tag) bool { return tag.String() == cosign }) != wanted {
+			t.Errorf("wanted %v: the tags are %v, %v", wanted, tags, err)
+		}
+		if wanted {
+			wantWhole(t, a, reference(t, "one:1"), signature.Manifest.Descriptor.Digest)
+		}
 		for of, want := range map[oci.Digest]oci.Manifest{subject.Digest: sbom, sbom.Descriptor.Digest: signed} {
 			got, err := a.Referrers(t.Context(), repo, of)
 			if err != nil {

@@ -46,7 +46,7 @@ func scan(file io.ReaderAt, size int64, text layout.Text) (*contents, error) {
 			return c, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf(text("%w: it is broken or cut off after %d entries: %v", "%w：归档在第 %d 个条目之后损坏或被截断：%v"), ErrArchive, n, err) //nolint:errorlint // the cause is for people
+			return nil, fmt.Errorf(text("%w: it is broken or cut off after %d entries: %v", "%w：归档在第 %d 个条目之后损坏或被截断：%v"), ErrArchive, n, err)
 		}
 		if n >= maxEntries {
 			return nil, fmt.Errorf(text("%w: it has more than %d entries", "%w：条目超过 %d 个"), ErrArchive, maxEntries)
@@ -56,7 +56,7 @@ func scan(file io.ReaderAt, size int64, text layout.Text) (*contents, error) {
 			return nil, err
 		}
 		if err := c.add(h, at); err != nil {
-			return nil, fmt.Errorf(text("%w: %v", "%w：%v"), ErrArchive, err) //nolint:errorlint // the cause is for people
+			return nil, fmt.Errorf(text("%w: %v", "%w：%v"), ErrArchive, err)
 		}
 	}
 }

@@ -143,7 +143,7 @@ func (w *Writer) publish(name string, write func(*os.File) error) error {
 		return err
 	}
 	temporary := path.Join(dir, ".tmp-"+path.Base(name))
-	f, err := w.root.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644) //nolint:gosec // images are for whoever may read the directory
+	f, err := w.root.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
