@@ -28,6 +28,8 @@ go_clients() {
 	oras oras.land/oras v1.2.3 cmd/oras
 	containerd2 github.com/containerd/containerd/v2 v2.1.4 cmd/containerd
 	ctr2 github.com/containerd/containerd/v2 v2.1.4 cmd/ctr
+	buildkitd github.com/moby/buildkit v0.25.1 cmd/buildkitd
+	buildctl github.com/moby/buildkit v0.25.1 cmd/buildctl
 	helm helm.sh/helm/v3 v3.22.0 cmd/helm
 	pebble github.com/letsencrypt/pebble/v2 v2.10.1 cmd/pebble
 	challtestsrv github.com/letsencrypt/pebble/v2 v2.10.1 cmd/pebble-challtestsrv
@@ -81,6 +83,21 @@ build_client() {
 	rm -rf "$work"
 }
 
+# parsers is a program of this repository, with the types of others: it is built again
+# when a file of its module changes.
+build_parsers() {
+	local sum
+	sum=$(cat parsers/go.mod parsers/go.sum parsers/*.go | sha256sum)
+	if [ -x .bin/parsers ] && [ "$(cat .bin/parsers.version 2>/dev/null)" = "$sum" ]; then
+		echo "go: parsers is there"
+		return
+	fi
+	echo "go: building parsers"
+	rm -f .bin/parsers.version
+	(cd parsers && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o ../.bin/parsers .)
+	echo "$sum" >.bin/parsers.version
+}
+
 install_go_clients() {
 	local name module version package
 	mkdir -p .bin
@@ -90,6 +107,7 @@ install_go_clients() {
 	while read -r name module version package; do
 		build_client "$name" "$module" "$version" "$package" </dev/null
 	done < <(go_clients)
+	build_parsers
 }
 
 case ${1:-all} in

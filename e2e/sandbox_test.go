@@ -124,7 +124,7 @@ func prepareNamespaces(scratch string) error {
 	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
-	for _, dir := range []string{"/run", "/dev/shm", "/etc/containers", "/etc/docker", "/etc/containerd", "/etc/cni", "/var/lib/cni", "/var/lib/containers"} {
+	for _, dir := range []string{"/run", "/dev/shm", "/etc/containers", "/etc/docker", "/etc/containerd", "/etc/buildkit", "/etc/cni", "/var/lib/cni", "/var/lib/containers"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

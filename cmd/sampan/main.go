@@ -17,7 +17,7 @@ func main() { os.Exit(run()) }
 
 // run returns the exit code: 0 for success, 1 for a failure, 2 for a command
 // line or a configuration that cannot be used, 3 for a pull that explain says
-// would fail, and for what verify found rotten.
+// would fail, for what verify found rotten, and for what doctor found wrong.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -31,6 +31,9 @@ func run() int {
 		return 2
 	}
 	if failed := (*failedPull)(nil); errors.As(err, &failed) {
+		return 3
+	}
+	if ill := (*unwell)(nil); errors.As(err, &ill) {
 		return 3
 	}
 	if found := (*rotten)(nil); errors.As(err, &found) {
@@ -54,7 +57,21 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServeCommand(), newConfigCommand(), newCacheCommand(), newExplainCommand(), newNameCommand(), newSaveCommand(), newLoadCommand(), newDemoCommand(), newManCommand())
+	root.AddCommand(
+		newServeCommand(),
+		newConfigCommand(),
+		newCacheCommand(),
+		newExplainCommand(),
+		newNameCommand(),
+		newDemoCommand(),
+		newManCommand(),
+		newDoctorCommand(),
+		newSetupCommand(),
+		newRewriteCommand(),
+		newPullCommand(),
+		newSaveCommand(),
+		newLoadCommand(),
+	)
 	examples(root)
 	localize(root)
 	completions(root)

@@ -32,6 +32,11 @@ func Apply(m *Machine, s *Store, target string, p *Plan) error {
 			}
 		}
 	}
+	for _, step := range p.After { // setups that this one joins may have had others
+		if !slices.ContainsFunc(r.After, func(s Step) bool { return slices.Equal(s.Command, step.Command) }) {
+			r.After = append(r.After, step)
+		}
+	}
 	if err := s.save(r, n); err != nil {
 		return err
 	}
@@ -129,6 +134,19 @@ func put(m *Machine, f *File, k *saved) error {
 	return writeFile(path, f.After, mode, k.UID, k.GID)
 }
 
+// last is the newest record of a target. The error is [ErrNothing] where there is none.
+func (s *Store) last(target string) (*record, int, error) {
+	n, err := s.newest(target)
+	if err != nil {
+		return nil, 0, err
+	}
+	if n == 0 {
+		return nil, 0, ErrNothing
+	}
+	r, err := s.load(target, n)
+	return r, n, err
+}
+
 // Undone is what became of a file when a setup was undone.
 type Undone struct {
 	Path    string
@@ -143,36 +161,41 @@ func (c *Conflict) Error() string { return fmt.Sprintf("changed since the setup:
 // ErrNothing is the error of undoing where there is no setup.
 var ErrNothing = errors.New("nothing was set up")
 
+// Conflicts are the files that stand in the way of [Undo] without force.
+func Conflicts(m *Machine, s *Store, target string) ([]string, error) {
+	r, _, err := s.last(target)
+	if err != nil {
+		return nil, err
+	}
+	return conflicts(m, r), nil
+}
+
 // Undo puts back what was there before the newest setup of a target, and tells how many
 // setups are left. A file that was changed since is a [*Conflict], and nothing is done,
-// unless force says that the change may be lost.
-func Undo(m *Machine, s *Store, target string, force bool) (done []Undone, left int, err error) {
-	n, err := s.newest(target)
+// unless force says that the change may be lost. The steps are those that make the
+// runtime read what is there now; Undo takes none.
+func Undo(m *Machine, s *Store, target string, force bool) (done []Undone, after []Step, left int, err error) {
+	r, n, err := s.last(target)
 	if err != nil {
-		return nil, 0, err
-	}
-	if n == 0 {
-		return nil, 0, ErrNothing
-	}
-	r, err := s.load(target, n)
-	if err != nil {
-		return nil, n, err
+		return nil, nil, n, err
 	}
 	if !force {
 		if changed := conflicts(m, r); len(changed) > 0 {
-			return nil, n, &Conflict{changed}
+			return nil, nil, n, &Conflict{changed}
 		}
 	}
+	var paths []string
 	for _, f := range slices.Backward(r.Files) {
 		if err := restore(m, s, r, n, f); err != nil {
-			return done, n, fmt.Errorf("%s: %w", f.Path, err)
+			return done, nil, n, fmt.Errorf("%s: %w", f.Path, err)
 		}
 		done = append(done, Undone{f.Path, !f.Existed})
+		paths = append(paths, f.Path)
 	}
 	for _, dir := range slices.Backward(r.Dirs) {
 		_ = os.Remove(m.Path(dir)) // it stays where something else is in it
 	}
-	return done, n - 1, s.remove(target, n)
+	return done, needed(r.After, paths), n - 1, s.remove(target, n)
 }
 
 // conflicts are the files that are neither as the setup left them nor as they were.

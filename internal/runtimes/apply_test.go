@@ -87,7 +87,7 @@ func apply(t *testing.T, m *Machine, s *Store, files tree) {
 
 func undo(t *testing.T, m *Machine, s *Store, wantLeft int) {
 	t.Helper()
-	if _, left, err := Undo(m, s, "docker", false); err != nil || left != wantLeft {
+	if _, _, left, err := Undo(m, s, "docker", false); err != nil || left != wantLeft {
 		t.Fatalf("%d left, %v", left, err)
 	}
 }
@@ -103,7 +103,7 @@ func TestUndoRestoresEveryByteModeAndDirectory(t *testing.T) {
 	if after := look(t, m, s); !maps.Equal(before, after) {
 		t.Errorf("before\n%v\nafter\n%v", before, after)
 	}
-	if _, _, err := Undo(m, s, "docker", false); !errors.Is(err, ErrNothing) {
+	if _, _, _, err := Undo(m, s, "docker", false); !errors.Is(err, ErrNothing) {
 		t.Errorf("undone once more: %v", err)
 	}
 	if left, _ := os.ReadDir(s.dir); len(left) > 0 {
@@ -134,7 +134,7 @@ func TestASetupAfterAChangeByHandIsUndoneToThatChange(t *testing.T) {
 	if after := look(t, m, s); !maps.Equal(changed, after) {
 		t.Errorf("before\n%v\nafter\n%v", changed, after)
 	}
-	_, _, err := Undo(m, s, "docker", false)
+	_, _, _, err := Undo(m, s, "docker", false)
 	var c *Conflict
 	if !errors.As(err, &c) || len(c.Paths) != 1 || c.Paths[0] != "/a" {
 		t.Fatalf("a change by hand would be lost: %v", err)
@@ -142,7 +142,7 @@ func TestASetupAfterAChangeByHandIsUndoneToThatChange(t *testing.T) {
 	if after := look(t, m, s); !maps.Equal(changed, after) {
 		t.Errorf("a refused undo changed something: %v", after)
 	}
-	if _, _, err := Undo(m, s, "docker", true); err != nil {
+	if _, _, _, err := Undo(m, s, "docker", true); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := m.Read("/a"); err != nil || string(got) != "0" {

@@ -62,6 +62,21 @@ func (m *Machine) Exists(path string) bool {
 	return err == nil
 }
 
+// dirs are the directories in one of the machine; none where it is not there.
+func (m *Machine) dirs(path string) []string {
+	entries, err := os.ReadDir(m.Path(path))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
 // Getenv is a variable of the environment; empty where it is not set.
 func (m *Machine) Getenv(name string) string {
 	for i := len(m.Environ) - 1; i >= 0; i-- {

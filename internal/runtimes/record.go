@@ -17,7 +17,8 @@ import (
 type record struct {
 	Target string   `json:"target"`
 	Files  []saved  `json:"files"`
-	Dirs   []string `json:"dirs,omitempty"` // that were made, outermost first
+	Dirs   []string `json:"dirs,omitempty"`  // that were made, outermost first
+	After  []Step   `json:"after,omitempty"` // that made the runtime read the files
 }
 
 // saved is one file of a record.
@@ -175,4 +176,10 @@ func syncDir(dir string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// Has tells whether a target is set up.
+func (s *Store) Has(target string) bool {
+	n, err := s.newest(target)
+	return err == nil && n > 0
 }

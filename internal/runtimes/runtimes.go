@@ -17,6 +17,7 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
+	"slices"
 	"time"
 
 	"sampan/internal/oci"
@@ -36,6 +37,12 @@ type Mirror struct {
 	Username, Password string
 	// Registries are those that the mirror serves, for runtimes that need a list.
 	Registries []oci.Registry
+	// Code is the access code that is part of URL and Host; empty for none.
+	Code string
+	// Every: the mirror serves every registry, beside those named.
+	Every bool
+	// Replace: other mirrors are taken away; else they stay, behind this one.
+	Replace bool
 	// NoFallback: the runtime must not ask the registries themselves where the mirror
 	// does not answer, as far as it can be told so.
 	NoFallback bool
@@ -66,7 +73,11 @@ type Found struct {
 	Version string   // as it says itself; empty where it does not
 	Files   []string // of its configuration that exist, and those it would read
 	Kind    string   // of several that are set up differently, such as the image store of Docker; empty where there is one
-	Mirrors []string // that it is configured with now, as it writes them
+	Mirrors []string // that it is configured with now, as it writes them, "quay.io = …" where it is one registry's
+
+	Rootless bool   // it is a person's own
+	Endpoint string // where the daemon is, as its client writes it; empty where it does not say
+	Closed   bool   // it never asks the registries themselves
 }
 
 // A Plan is what a setup would do.
@@ -76,6 +87,8 @@ type Plan struct {
 	// allows it: they end or pause what runs.
 	After []Step
 	Notes []Note
+	// Pending: what runs is known not to have read the files as they are now.
+	Pending bool
 	// Proof is how to see that the runtime uses the mirror; nil where only a person can.
 	Proof *Proof
 }
@@ -101,13 +114,38 @@ type File struct {
 // Changes tells whether the file is different afterwards.
 func (f *File) Changes() bool { return f.Before == nil || !bytes.Equal(f.Before, f.After) }
 
-// A Step is a command to run.
+// Needed are the steps that the changes of the files, or earlier ones, make necessary.
+func (p *Plan) Needed() []Step {
+	var changed []string
+	for _, f := range p.Files {
+		if p.Pending || f.Changes() {
+			changed = append(changed, f.Path)
+		}
+	}
+	return needed(p.After, changed)
+}
+
+// needed are those of the steps that some files make necessary.
+func needed(steps []Step, changed []string) []Step {
+	var list []Step
+	for _, s := range steps {
+		if len(changed) > 0 && (s.For == nil || slices.ContainsFunc(changed, func(path string) bool { return slices.Contains(s.For, path) })) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// A Step is a command to run; without a Command it is for a person to do.
 type Step struct {
 	Command []string
 	// Why is the key of the sentence that says what it is for, and Interrupts whether
 	// it ends or pauses containers.
 	Why        Text
 	Interrupts bool
+	// For are the files that it makes the runtime read: where none of them changes, it is
+	// not needed. Nil means any file of the plan.
+	For []string
 }
 
 // A Note is for a person to read, or to paste where there is no file.
@@ -132,10 +170,16 @@ func (r *Refusal) Unwrap() error { return r.Err }
 
 // A Proof is a pull by the runtime itself.
 type Proof struct {
-	// Image is what to pull, by its own name.
+	// Image is a small one that its registry has, by its own name.
 	Image string
-	// Pull are the commands that pull it, each tried when the one before is not there.
+	// Registries are those to pull from; nil means that of Image.
+	Registries []oci.Registry
+	// Pull are the commands that pull Image, each tried when the one before is not there.
+	// Another image is pulled by putting its name in the place of Image.
 	Pull [][]string
 	// Remove takes the image away again.
 	Remove [][]string
+	// Do pulls an image, and Undo takes it away, where there is no command for that; nil
+	// means Pull and Remove.
+	Do, Undo func(ctx context.Context, image string) error
 }

@@ -1,0 +1,110 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// understood is what the parser of a program made of a file: see e2e/parsers.
+type understood struct {
+	Mirrors       map[string][]string
+	Closed, Plain []string
+	Logins, CAs   map[string]string
+	Mounts        map[string]string
+}
+
+func parse(t *testing.T, program, file string) understood {
+	t.Helper()
+	var u understood
+	out := command{path: tool("parsers")}.run(t, program, file)
+	if err := json.Unmarshal([]byte(out), &u); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return u
+}
+
+// The golden files of `sampan setup` mean to the programs' own parsers what they were
+// written for.
+func TestSetupWritesWhatProgramsRead(t *testing.T) {
+	golden, err := filepath.Abs("../internal/runtimes/testdata/golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(filepath.Join(golden, "k3s/private/etc/rancher/k3s/sampan-ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, "/etc/containerd/certs.d/sampan-ca.crt", string(ca)) // where a node of kind has it
+	const login = `ann:pass "word"`
+	all := []string{"docker.io", "gcr.io", "ghcr.io", "quay.io", "registry.k8s.io"}
+	for _, c := range []struct{ name, url string }{
+		{"public", "https://mirror.example.com"},
+		{"private", "https://mirror.example.com:8443"},
+		{"closed", "https://mirror.example.com"},
+		{"loopback", "http://localhost:5000"},
+	} {
+		_, host, _ := strings.Cut(c.url, "://")
+		registries := all
+		if c.name == "loopback" {
+			registries = all[:1]
+		}
+		for program, file := range map[string]string{
+			"k3s": "etc/rancher/k3s/registries.yaml", "rke2": "etc/rancher/rke2/registries.yaml", "talos": "home/ann/.config/sampan/talos.yaml",
+			"buildkit": "etc/buildkit/buildkitd.toml", "buildx": "home/ann/.config/sampan/buildkitd.toml",
+		} {
+			t.Run(program+"/"+c.name, func(t *testing.T) {
+				u := parse(t, program, filepath.Join(golden, program, c.name, file))
+				build := strings.HasPrefix(program, "build")
+				for _, registry := range registries {
+					want := c.url
+					if build {
+						want = host
+					}
+					if m := u.Mirrors[registry]; len(m) == 0 || m[0] != want {
+						t.Errorf("%s comes from %v", registry, m)
+					}
+				}
+				if program == "talos" && (len(u.Closed) == len(all)) != (c.name == "closed") {
+					t.Errorf("closed are %v", u.Closed)
+				}
+				if private := c.name == "private"; (u.CAs[host] != "") != private || !build && (u.Logins[host] == login) != private {
+					t.Errorf("certificates %v, logins %v", u.CAs, u.Logins)
+				}
+				if build && (c.name == "loopback") != slices.Contains(u.Plain, host) {
+					t.Errorf("without TLS are %v", u.Plain)
+				}
+			})
+		}
+		t.Run("kind/"+c.name, func(t *testing.T) {
+			dir := filepath.Join(golden, "kind", c.name, "home/ann/.config/sampan/kind")
+			u := parse(t, "kind", filepath.Join(dir, "cluster.yaml"))
+			if u.Mounts["/etc/containerd/certs.d"] != "/home/ann/.config/sampan/kind/certs.d" {
+				t.Errorf("mounts are %v", u.Mounts)
+			}
+			for _, registry := range registries {
+				u := parse(t, "containerd", filepath.Join(dir, "certs.d", registry, "hosts.toml"))
+				last := "https://" + strings.Replace(registry, "docker.io", "registry-1.docker.io", 1)
+				if c.name == "closed" {
+					last = c.url
+				}
+				if m := slices.Compact(u.Mirrors[registry]); m[0] != c.url || m[len(m)-1] != last {
+					t.Errorf("%s comes from %v", registry, m)
+				}
+				want := ""
+				if c.name == "private" {
+					want = "Basic " + base64.StdEncoding.EncodeToString([]byte(login))
+				}
+				if u.Logins[host] != want {
+					t.Errorf("logins are %v", u.Logins)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,176 @@
+package rewrite
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
+
+// name deals with a scalar that is the name of an image.
+func (u *run) name(id int32) { u.scalar(id, u.whole) }
+
+// prefix deals with a scalar that is the beginning of names.
+func (u *run) prefix(id int32) {
+	before := len(u.images)
+	u.scalar(id, u.beginning)
+	if len(u.images) > before {
+		u.images[before].Prefix = true
+	}
+}
+
+// A change is what a part of a text becomes.
+type change struct {
+	start, end int // in the text
+	text       string
+}
+
+// scalar deals with a scalar, or with what an alias stands for, once.
+func (u *run) scalar(id int32, decide func(text string) (change, Reason, error)) {
+	t := &u.tree
+	if t.nodes[id].kind == aliasNode {
+		if id = t.anchored(id); id == 0 {
+			return
+		}
+	}
+	n := &t.nodes[id]
+	if n.kind != scalarNode || n.end == n.start && n.style != opaque {
+		return
+	}
+	if u.at[n.start] {
+		return
+	}
+	u.at[n.start] = true
+	start, end := t.inner(id)
+	text := string(t.src[start:end])
+	switch {
+	case n.style == opaque:
+		if n.start > 0 { // the library may not know where it is
+			u.find(n.start, Finding{Field: t.field(id), Reason: Escaped})
+		}
+		return
+	case n.style == plain && (text == "~" || text == "null") || text == "":
+		return
+	}
+	c, reason, err := decide(text)
+	if err != nil || reason != NotRenamed {
+		u.find(start, Finding{Field: t.field(id), Name: text, Reason: reason, Err: err})
+		return
+	}
+	from, to := int(start)+c.start, int(start)+c.end
+	if n.style == plain && c.start == 0 && needsQuotes(c.text) {
+		u.images = append(u.images, Image{Name: text[c.start:c.end], New: c.text, Field: t.field(id), offset: from})
+		u.edits = append(u.edits, edit{int(start), int(end), `"` + c.text + text[c.end:] + `"`})
+		return
+	}
+	u.image(from, to, t.field(id), c.text)
+}
+
+// needsQuotes tells whether a name cannot begin a scalar without quotes: an IPv6
+// address is in brackets.
+func needsQuotes(name string) bool { return strings.HasPrefix(name, "[") }
+
+// whole decides about the name of an image, which may contain variables. Without an
+// error, NotRenamed means that it was renamed.
+func (u *run) whole(text string) (change, Reason, error) {
+	skip := 0
+	for _, scheme := range []string{"docker://", "oci://"} {
+		if strings.HasPrefix(text, scheme) {
+			skip = len(scheme)
+		}
+	}
+	name := text[skip:]
+	if v := variable(name); v >= 0 {
+		c, ok := u.partly(name, v)
+		c.start, c.end = c.start+skip, c.end+skip
+		if !ok {
+			return c, Variable, nil
+		}
+		return c, NotRenamed, nil
+	}
+	renamed, err := u.rename(name)
+	return change{skip, len(text), renamed}, NotRenamed, err
+}
+
+// variable is where the first variable of a name begins, of any of the kinds that
+// formats have; -1 where there is none.
+func variable(name string) int {
+	v := strings.IndexByte(name, '$')
+	if t := strings.Index(name, "{{"); t >= 0 && (v < 0 || t < v) {
+		v = t
+	}
+	return v
+}
+
+// partly decides about a name with variables, from where they begin: what stands
+// before them may be a name without its tag, or a registry; or all of it is one
+// variable that says what it is otherwise, ${IMAGE:-nginx}.
+func (u *run) partly(name string, v int) (change, bool) {
+	if v == 0 {
+		return u.otherwise(name)
+	}
+	slash := strings.LastIndexByte(name[:v], '/')
+	if mark := strings.IndexAny(name[slash+1:v], ":@"); mark >= 0 {
+		end := slash + 1 + mark
+		if strings.Contains(name[v:], "/") { // localhost:${PORT}/x
+			return change{}, false
+		}
+		renamed, err := u.rename(name[:end])
+		return change{0, end, renamed}, err == nil && end > 0
+	}
+	if slash <= 0 {
+		return change{}, false
+	}
+	renamed, err := u.o.Prefix(name[:slash])
+	return change{0, slash, renamed}, err == nil
+}
+
+// otherwise decides about ${IMAGE:-name} and ${IMAGE-name}.
+func (u *run) otherwise(name string) (change, bool) {
+	inner, ok := strings.CutPrefix(name, "${")
+	if !ok || !strings.HasSuffix(inner, "}") {
+		return change{}, false
+	}
+	inner = inner[:len(inner)-1]
+	dash := strings.IndexByte(inner, '-')
+	if dash <= 0 || strings.ContainsAny(inner, "${}") {
+		return change{}, false
+	}
+	if variable := strings.TrimSuffix(inner[:dash], ":"); strings.ContainsAny(variable, ":/.?+ ") {
+		return change{}, false
+	}
+	start := len("${") + dash + 1
+	renamed, err := u.rename(inner[dash+1:])
+	return change{start, len(name) - 1, renamed}, err == nil
+}
+
+// beginning decides about the beginning of names.
+func (u *run) beginning(text string) (change, Reason, error) {
+	if variable(text) >= 0 {
+		return change{}, Variable, nil
+	}
+	bare := strings.TrimSuffix(text, "/")
+	renamed, err := u.o.Prefix(bare)
+	return change{0, len(bare), renamed}, NotRenamed, err
+}
+
+// field is the way to a node from the root of its document.
+func (t *tree) field(id int32) string {
+	var parts []string
+	for ; id != 0; id = t.nodes[id].parent {
+		n := &t.nodes[id]
+		if t.nodes[n.parent].kind == sequenceNode {
+			parts = append(parts, "["+strconv.Itoa(int(n.key))+"]")
+			continue
+		}
+		key := string(bytes.Trim(t.src[n.key:n.keyEnd], `"'`))
+		if strings.ContainsAny(key, ".[] ") {
+			key = `"` + key + `"`
+		}
+		parts = append(parts, "."+key)
+	}
+	var b strings.Builder
+	for i := len(parts) - 1; i >= 0; i-- {
+		b.WriteString(parts[i])
+	}
+	return strings.TrimPrefix(b.String(), ".")
+}
