@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -268,5 +269,47 @@ func TestReferrersAreSavedAndLoaded(t *testing.T) {
 				t.Errorf("of %s at %s there is: %s", upstream, to, found)
 			}
 		}
+	}
+}
+
+// A save that is killed in the middle of a blob leaves no archive. The next one fetches
+// what was missing, and writes what would have been written.
+func TestASaveThatWasKilledGoesOn(t *testing.T) {
+	u := newUpstream(t, bed.registries["docker.io"])
+	name := strings.TrimPrefix(u.url(), "http://") + "/library/large:1"
+	image := original(t, "docker.io", "library/large", "1")
+	large := image.Layers[len(image.Layers)-1]
+	s := newSampan(t, nil)
+	archive := filepath.Join(s.dir, "large.tar")
+	hold := u.hold("/blobs/"+large.Digest, 4<<20)
+	d, err := startDaemon(s.env, filepath.Join(s.dir, "log"), s.path, "save", name, "-o", archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-hold.reached
+	others := len(image.Layers) // the config, and all layers but one
+	if err := poll(startTimeout, func() error {
+		if n := strings.Count(d.logTail(1<<20), "done"); n != others {
+			return fmt.Errorf("%d blobs are complete, want %d", n, others)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	d.kill()
+	close(hold.release)
+	if _, err := os.Stat(archive); err == nil {
+		t.Error("there is an archive")
+	}
+	u.forget()
+	s.run(t, "save", name, "-o", archive)
+	u.wantAsked(t, "^GET .*/blobs/", 1, 1)
+	fresh := newSampan(t, nil)
+	fresh.run(t, "save", name, "-o", "large.tar")
+	if fileDigest(t, archive) != fileDigest(t, filepath.Join(fresh.dir, "large.tar")) {
+		t.Error("the archive is another")
+	}
+	if left, _ := filepath.Glob(archive + "*partial*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

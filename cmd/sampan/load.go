@@ -39,6 +39,7 @@ func newLoadCommand() *cobra.Command {
 	f.StringVar(&o.namespace, "namespace", "", text("`NAMESPACE` of containerd, such as k8s.io (default CONTAINERD_NAMESPACE, then default)", "containerd 的命名空间 `NAMESPACE`，例如 k8s.io（默认依次为 CONTAINERD_NAMESPACE、default）"))
 	f.StringVar(&o.name, "name", "", text("`REPOSITORY` of images for which the archive tells only a tag or nothing", "归档中没有仓库名的镜像所用的 `REPOSITORY`"))
 	f.BoolVar(&o.unchecked, "no-checksum", false, text("do not read the archive for FILE.sha256sum first", "不先按 FILE.sha256sum 校验归档"))
+	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell of each blob", "不显示每个 blob 的进度"))
 	o.registries.addFlags(f)
 	return cmd
 }
@@ -46,7 +47,7 @@ func newLoadCommand() *cobra.Command {
 // loadOptions are what the command line says.
 type loadOptions struct {
 	input, engine, namespace, name, to string
-	list, unchecked                    bool
+	list, unchecked, quiet             bool
 	registries                         registryOptions
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sampan/internal/progress"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
 )
@@ -104,7 +105,7 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 	if n := p.Without(); n > 0 && !e.delta {
 		return fmt.Errorf(text("the archive lacks %d blobs, which %s does not take from what it has: load into a registry with --to", "归档缺少 %d 个 blob，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), n, e.name)
 	}
-	if err := e.stream(cmd, p); err != nil {
+	if err := e.stream(cmd, p, newCarried(cmd.ErrOrStderr(), o.quiet)); err != nil {
 		if n := p.Without(); n > 0 {
 			return fmt.Errorf(text("%w\nthe archive lacks %d blobs: load first what it was made to follow", "%w\n归档缺少 %d 个 blob：请先载入它所依据的归档"), err, n)
 		}
@@ -114,7 +115,7 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 }
 
 // stream pipes the archive into the program. What it says goes to standard error.
-func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan) error {
+func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, sink progress.Sink) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	load := exec.CommandContext(ctx, e.program, e.load...)
@@ -128,7 +129,7 @@ func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan) error {
 	if err := load.Start(); err != nil {
 		return err
 	}
-	written := archive.Stream(ctx, p, in, archive.WriteOptions{Text: text})
+	written := archive.Stream(ctx, p, in, archive.WriteOptions{Progress: sink, Text: text})
 	if written != nil && !isPipe(written) {
 		cancel() // an archive that is cut off must not be loaded
 		_ = load.Wait()

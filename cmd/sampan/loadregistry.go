@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sampan/internal/oci"
-	"sampan/internal/progress"
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
@@ -33,7 +32,7 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 	if err != nil {
 		return err
 	}
-	err = push.Carry(cmd.Context(), jobs, w, progress.None())
+	err = push.Carry(cmd.Context(), jobs, w, newCarried(cmd.ErrOrStderr(), o.quiet))
 	if errors.Is(err, push.ErrLacks) {
 		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), err)
 	}

@@ -42,6 +42,7 @@ func newSaveCommand() *cobra.Command {
 	f.StringVar(&o.volume, "volume", "", text("split into FILE.001, FILE.002, … of at most `SIZE`, such as 4000MiB for a FAT disk", "分卷为 FILE.001、FILE.002……，每卷至多 `SIZE`，例如 FAT 磁盘用 4000MiB"))
 	f.StringSliceVar(&o.since, "since", nil, text("leave out what the archive of this `BUNDLE` (a bundle.json, an archive or an OCI layout) has; may be repeated", "省去 `BUNDLE`（bundle.json、归档或 OCI layout）中已有的内容；可重复"))
 	f.StringVar(&o.have, "have", "", text("leave out what is at `REGISTRY`[/NAMESPACE/] where the images will be loaded, in the names of load --to", "省去将要载入的 `REGISTRY`[/NAMESPACE/] 中已有的内容，命名规则同 load --to"))
+	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell of each blob", "不显示每个 blob 的进度"))
 	f.BoolVar(&o.bare, "bare", false, text("write FILE alone, and nothing beside it", "只写 FILE，不写旁边的文件"))
 	o.registries.addFlags(f)
 	o.client.addFlags(f)
@@ -53,7 +54,7 @@ func newSaveCommand() *cobra.Command {
 type saveOptions struct {
 	output, format, volume, have string
 	platforms, since             []string
-	referrers, zstd, bare        bool
+	referrers, zstd, bare, quiet bool
 	registries                   registryOptions
 	client                       clientOptions
 }
@@ -91,6 +92,7 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return plainWithin(err)
 	}
+	write.Progress = newCarried(cmd.ErrOrStderr(), o.quiet)
 	if o.output == "-" {
 		return plainWithin(archive.Stream(cmd.Context(), p, cmd.OutOrStdout(), write))
 	}
