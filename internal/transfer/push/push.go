@@ -153,5 +153,5 @@ func answer(err error) error {
 	if len(message) > most {
 		message = message[:most] + "…"
 	}
-	return oci.Errorf(code, "%s answers %d: %q (%w)", response.URL.Host, response.StatusCode, message, err)
+	return oci.Errorf(code, "%s answers %d: %q", response.URL.Host, response.StatusCode, message) // and not its words as they are
 }
