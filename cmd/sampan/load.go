@@ -95,12 +95,16 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 func (o loadOptions) open(cmd *cobra.Command, options archive.OpenOptions) (*archive.Archive, error) {
 	ctx := cmd.Context()
 	if o.input == "-" {
-		return archive.Read(ctx, cmd.InOrStdin(), options)
+		a, err := archive.Read(ctx, cmd.InOrStdin(), options)
+		if err != nil {
+			return nil, archiveError(err)
+		}
+		return a, nil
 	}
 	if !o.unchecked {
 		checked, err := archive.CheckSums(archive.Base(o.input))
 		if err != nil {
-			return nil, err
+			return nil, archiveError(err)
 		}
 		if checked {
 			fmt.Fprintln(cmd.ErrOrStderr(), text("the checksums match", "校验和一致"))
@@ -110,7 +114,10 @@ func (o loadOptions) open(cmd *cobra.Command, options archive.OpenOptions) (*arc
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf(text("%s: there is no such archive", "%s：没有这个归档"), o.input)
 	}
-	return a, err
+	if err != nil {
+		return nil, archiveError(err)
+	}
+	return a, nil
 }
 
 // chosen are the images that were named, or all.

@@ -96,7 +96,7 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 	ctx := cmd.Context()
 	p, err := replan(ctx, a, images)
 	if err != nil {
-		return plainWithin(err)
+		return archiveError(err)
 	}
 	e, err := o.findEngine(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, sink progress
 	if written != nil && !isPipe(written) {
 		cancel() // an archive that is cut off must not be loaded
 		_ = load.Wait()
-		return plainWithin(written)
+		return archiveError(written)
 	}
 	written = errors.Join(written, in.Close())
 	if err := load.Wait(); err != nil {

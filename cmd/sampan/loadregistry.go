@@ -34,10 +34,10 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 	}
 	err = push.Carry(cmd.Context(), jobs, w, newCarried(cmd.ErrOrStderr(), o.quiet))
 	if errors.Is(err, push.ErrLacks) {
-		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), err)
+		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), archiveError(err))
 	}
 	if err != nil {
-		return plainWithin(err)
+		return archiveError(err)
 	}
 	for n, j := range jobs {
 		if names[n].Repository.IsZero() {

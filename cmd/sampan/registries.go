@@ -2,9 +2,9 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -113,15 +113,21 @@ func (r *registries) atMirror(s archive.Source, image string) (archive.Source, e
 	return s, nil
 }
 
-// plainWithin is [plain] for an error that has a name before it.
+// plainWithin is [plain] for an error that has a name before it: that stays.
 func plainWithin(err error) error {
 	var e *oci.Error
 	if !errors.As(err, &e) || e.Message == "" {
 		return err
 	}
-	var named interface{ Unwrap() error }
-	if errors.As(err, &named) && named.Unwrap() != nil {
-		return fmt.Errorf("%w", err)
-	}
-	return plain(err)
+	said := strings.Replace(err.Error(), e.Error(), e.Message, 1)
+	return &told{said, err}
 }
+
+// told is an error in other words.
+type told struct {
+	said string
+	err  error
+}
+
+func (t *told) Error() string { return t.said }
+func (t *told) Unwrap() error { return t.err }

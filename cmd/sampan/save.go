@@ -90,15 +90,15 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	p, err := archive.NewPlan(cmd.Context(), sources, plan)
 	if err != nil {
-		return plainWithin(err)
+		return archiveError(err)
 	}
 	write.Progress = newCarried(cmd.ErrOrStderr(), o.quiet)
 	if o.output == "-" {
-		return plainWithin(archive.Stream(cmd.Context(), p, cmd.OutOrStdout(), write))
+		return archiveError(archive.Stream(cmd.Context(), p, cmd.OutOrStdout(), write))
 	}
 	names, err := archive.Write(cmd.Context(), p, o.output, write)
 	if err != nil {
-		return o.interrupted(plainWithin(err))
+		return o.interrupted(archiveError(err))
 	}
 	return o.report(cmd.OutOrStdout(), p, names)
 }
@@ -170,7 +170,7 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *re
 	for _, name := range o.since {
 		has, err := archive.Contents(cmd.Context(), name, archive.OpenOptions{Text: text})
 		if err != nil {
-			return nil, plainWithin(err)
+			return nil, archiveError(err)
 		}
 		for digest := range has {
 			without[digest] = true
@@ -194,14 +194,14 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *re
 	for _, s := range sources {
 		p, err := archive.NewPlan(cmd.Context(), []archive.Source{s}, plan)
 		if err != nil {
-			return nil, plainWithin(err)
+			return nil, archiveError(err)
 		}
 		there, err := t.name(s.Name)
 		if err != nil {
 			return nil, plain(err)
 		}
 		if err := present(cmd.Context(), stater, there.Repository, p.Descriptors(), without); err != nil {
-			return nil, plainWithin(err)
+			return nil, archiveError(err)
 		}
 	}
 	return without, nil

@@ -69,7 +69,7 @@ func CheckSums(name string) (checked bool, err error) {
 	for lines.Scan() {
 		sum, file, ok := strings.Cut(lines.Text(), "  ")
 		if !ok || file != filepath.Base(file) || len(sum) != 2*sha256.Size {
-			return false, fmt.Errorf("%s: %w", name+ChecksumSuffix, errBeside)
+			return false, fmt.Errorf("%s: %w", name+ChecksumSuffix, ErrBeside)
 		}
 		path := filepath.Join(filepath.Dir(name), file)
 		got, err := sumOf(path)
@@ -84,7 +84,8 @@ func CheckSums(name string) (checked bool, err error) {
 	return checked, lines.Err()
 }
 
-var errBeside = errors.New("it is not what was written beside an archive")
+// ErrBeside is what [errors.Is] finds where a file is none of those beside an archive.
+var ErrBeside = errors.New("it is not what was written beside an archive")
 
 func readBounded(name string, most int64) ([]byte, error) {
 	f, err := os.Open(name)
@@ -94,7 +95,7 @@ func readBounded(name string, most int64) ([]byte, error) {
 	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(raw)) > most {
-		err = fmt.Errorf("%s: %w", name, errBeside)
+		err = fmt.Errorf("%s: %w", name, ErrBeside)
 	}
 	return raw, err
 }
@@ -151,7 +152,7 @@ func ReadBundle(name string) (map[oci.Digest]bool, error) {
 	}
 	var b Bundle
 	if err := json.Unmarshal(raw, &b); err != nil || b.Version != 1 {
-		return nil, fmt.Errorf("%s: %w", name, errBeside)
+		return nil, fmt.Errorf("%s: %w", name, ErrBeside)
 	}
 	has := make(map[oci.Digest]bool)
 	for _, blob := range b.Blobs {
@@ -250,7 +251,7 @@ func (s *split) Write(p []byte) (int, error) {
 func (s *split) next() error {
 	n := len(s.files.files) + 1
 	if n > MaxVolumes {
-		return errVolumes
+		return ErrVolumes
 	}
 	f, err := os.OpenFile(s.temporary(n), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o644) //nolint:gosec // an archive is for whoever may read its directory
 	if err != nil {

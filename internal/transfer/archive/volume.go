@@ -29,7 +29,7 @@ func volumeNames(name string, size, each int64) ([]string, error) {
 	}
 	n := max((size+each-1)/each, 1)
 	if n > MaxVolumes {
-		return nil, fmt.Errorf("%d volumes: %w", n, errVolumes)
+		return nil, fmt.Errorf("%d volumes: %w", n, ErrVolumes)
 	}
 	var names []string
 	for i := range n {
@@ -38,7 +38,8 @@ func volumeNames(name string, size, each int64) ([]string, error) {
 	return names, nil
 }
 
-var errVolumes = errors.New("too many volumes")
+// ErrVolumes is what [errors.Is] finds where there would be more than [MaxVolumes].
+var ErrVolumes = errors.New("too many volumes")
 
 // span calls f for each file that holds a part of n bytes at off.
 func (v *volumes) span(p []byte, off int64, f func(file *os.File, p []byte, off int64) (int, error)) (int, error) {

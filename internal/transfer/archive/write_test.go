@@ -119,7 +119,7 @@ func TestVolumesAreTheArchiveInPieces(t *testing.T) {
 	if _, err := Open(t.Context(), name, OpenOptions{}); !errors.Is(err, ErrArchive) {
 		t.Errorf("a missing volume: %v", err)
 	}
-	if _, err := Write(t.Context(), p, name, WriteOptions{Volume: 100, Pause: noPause}); !errors.Is(err, errVolumes) {
+	if _, err := Write(t.Context(), p, name, WriteOptions{Volume: 100, Pause: noPause}); !errors.Is(err, ErrVolumes) {
 		t.Errorf("too many volumes: %v", err)
 	}
 }
