@@ -20,6 +20,7 @@ func archiveError(err error) error {
 		{archive.ErrBomb, "解压后过大"},
 		{archive.ErrArchive, "不是镜像归档，或已损坏"},
 		{archive.ErrBusy, "另一个进程正在写入"},
+		{archive.ErrNoFile, "不是可以替换的文件"},
 		{archive.ErrVolumes, "分卷过多，请增大 --volume"},
 		{archive.ErrBeside, "不是归档旁的文件"},
 		{push.ErrLacks, "归档和目标都缺少某个 blob"},

@@ -32,6 +32,10 @@ import (
 // ErrBusy is what [errors.Is] finds where another process writes the same archive.
 var ErrBusy = errors.New("another process writes it")
 
+// ErrNoFile is what [errors.Is] finds where an archive would take the place of a folder
+// or a device.
+var ErrNoFile = errors.New("it is no file that could be replaced")
+
 // syncDir makes a rename in a directory last.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

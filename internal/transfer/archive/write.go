@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -83,6 +84,9 @@ func Write(ctx context.Context, p *Plan, name string, o WriteOptions) ([]string,
 	if err != nil {
 		return nil, err
 	}
+	if err := replaceable(append(names, name)); err != nil {
+		return nil, err
+	}
 	v, fresh, err := openPartial(names, each)
 	if err != nil {
 		return nil, err
@@ -99,6 +103,18 @@ func Write(ctx context.Context, p *Plan, name string, o WriteOptions) ([]string,
 		err = w.finish(name, names)
 	}
 	return names, errors.Join(err, v.Close())
+}
+
+// replaceable fails where a name is that of a folder or a device: an archive takes the
+// place of files alone.
+func replaceable(names []string) error {
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err == nil && !info.Mode().IsRegular() || strings.HasSuffix(name, string(filepath.Separator)) {
+			return fmt.Errorf("%s: %w", name, ErrNoFile)
+		}
+	}
+	return nil
 }
 
 type writer struct {

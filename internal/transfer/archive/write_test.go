@@ -215,6 +215,21 @@ func TestTwoSavesOfOneArchiveAreOne(t *testing.T) {
 	}
 }
 
+func TestAFolderIsNotReplaced(t *testing.T) {
+	b := start(t)
+	b.AddImage("one", "1", registrytest.ImageSpec{})
+	p := plan(t, PlanOptions{}, b.source(t, "one:1", "one:1"))
+	dir := t.TempDir()
+	for _, name := range []string{dir, dir + "/", filepath.Join(dir, "new") + "/", os.DevNull} {
+		if _, err := Write(t.Context(), p, name, WriteOptions{Pause: noPause}); !errors.Is(err, ErrNoFile) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if there, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), "*"+partialSuffix)); len(there) > 0 {
+		t.Errorf("left behind: %v", there)
+	}
+}
+
 // The names of an archive and what is beside it never belong to different saves.
 func TestAnArchiveIsReplacedWhole(t *testing.T) {
 	b := start(t)
