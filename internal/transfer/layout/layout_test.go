@@ -2,6 +2,7 @@ package layout
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -370,6 +371,44 @@ func TestReferrersAreEntriesWithASubject(t *testing.T) {
 	}
 	if none, err := l.Referrers(t.Context(), repo, d.Digest); err != nil || len(none) != 0 || none == nil {
 		t.Errorf("got %v, %v", none, err)
+	}
+}
+
+// What transfer puts is named by its tags, and what is attached by its subject.
+func TestTransferPutsIntoALayout(t *testing.T) {
+	w, err := Create(filepath.Join(t.TempDir(), "layout"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	repo := reference(t, "quay.io/a/b").Repository
+	for _, s := range []string{config, layer} {
+		open := func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(s)), nil }
+		if err := w.PutBlob(t.Context(), repo, describe("", s), open, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	child, image := manifest(t, nil, 1), manifest(t, nil, 2)
+	m := describe(oci.MediaTypeImageManifest, image)
+	attached := manifest(t, &m, 3)
+	tag, err := oci.ParseTag("1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for raw, tags := range map[string][]oci.Tag{child: nil, image: {tag}, attached: nil} {
+		if err := w.PutManifest(t.Context(), repo, describe(oci.MediaTypeImageManifest, raw), []byte(raw), tags); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := openDir(t, w.root.Name(), Options{})
+	if images := d.Images(); len(images) != 2 {
+		t.Errorf("the index names %+v", images)
+	}
+	if got, err := d.Referrers(t.Context(), repo, m.Digest); err != nil || len(got) != 1 {
+		t.Errorf("attached is %v, %v", got, err)
+	}
+	if _, err := d.ResolveTag(t.Context(), repo, tag); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"sync"
 
 	"sampan/internal/oci"
+	"sampan/internal/transfer"
 )
 
 func unmarshal(raw []byte, v any) error { return json.Unmarshal(raw, v) }
@@ -25,6 +27,8 @@ type Writer struct {
 	mu     sync.Mutex
 	images []Image
 }
+
+var _ transfer.Writer = (*Writer)(nil)
 
 // Create makes a layout in a directory, or goes on with the one that is there. The
 // parent of the directory must exist.
@@ -178,4 +182,35 @@ func (i *interrupted) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return i.r.Read(p)
+}
+
+// PutBlob implements [transfer.Writer].
+func (w *Writer) PutBlob(ctx context.Context, _ oci.Repository, d oci.Descriptor, open transfer.Open, _ []oci.Repository) error {
+	r, err := open(ctx, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.Put(ctx, d, r), r.Close())
+}
+
+// PutManifest implements [transfer.Writer]. Without tags, the index names only what is
+// attached to something else: other manifests are found by those that name them.
+func (w *Writer) PutManifest(ctx context.Context, repo oci.Repository, d oci.Descriptor, raw []byte, tags []oci.Tag) error {
+	d = oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: int64(len(raw))}
+	g, err := oci.Manifest{Descriptor: d, Bytes: raw}.Graph()
+	if err != nil {
+		return err
+	}
+	if err := w.Put(ctx, d, bytes.NewReader(raw)); err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := w.Name(Image{Ref: oci.Reference{Repository: repo, Tag: tag}, Named: true, Descriptor: d}); err != nil {
+			return err
+		}
+	}
+	if len(tags) == 0 && !g.Subject.Digest.IsZero() {
+		return w.Name(Image{Descriptor: d})
+	}
+	return nil
 }
