@@ -313,3 +313,45 @@ func TestASaveThatWasKilledGoesOn(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// A bundle of what is new is loaded where the rest is, and refused where it is not.
+func TestABundleFollowsWhatWasLoaded(t *testing.T) {
+	m := startMirror(t, options{})
+	s := newSampan(t, m)
+	s.run(t, "save", "tiny", "-o", "first.tar")
+	said1 := s.run(t, "save", "quay.io/team/tool:1", "--since", "first.tar.bundle.json", "-o", "second.tar")
+	if !strings.Contains(said1, "1 blobs left out") { // the root file system, which all share
+		t.Errorf("it says %q", said1)
+	}
+	first, second := filepath.Join(s.dir, "first.tar"), filepath.Join(s.dir, "second.tar")
+	text := said("quay.io", "team/tool")
+
+	t.Run("docker", func(t *testing.T) {
+		d := startDocker(t, "{}")
+		l := command{path: s.path, env: d.env, dir: d.dir}
+		if said := l.fail(t, "load", "-i", second); !strings.Contains(said, "load first what it was made to follow") {
+			t.Errorf("it says %s", said)
+		}
+		l.run(t, "load", "-i", first)
+		l.run(t, "load", "-i", second)
+		d.wantRun(t, "quay.io/team/tool:1", text)
+	})
+	t.Run("containerd", func(t *testing.T) {
+		c := startContainerd(t, containerdVersions[0], nil, "")
+		l := command{path: s.path, env: c.env, dir: c.dir}
+		l.run(t, "load", "-i", first, "--engine", "containerd")
+		l.run(t, "load", "-i", second, "--engine", "containerd")
+		c.wantRun(t, "quay.io/team/tool:1", text)
+	})
+	t.Run("registry", func(t *testing.T) {
+		to := bed.registries["gcr.io"] + "/bundles/"
+		if said := s.fail(t, "load", "-i", second, "--to", to); !strings.Contains(said, "load first what it was made to follow") {
+			t.Errorf("it says %s", said)
+		}
+		s.run(t, "load", "-i", first, "--to", to)
+		s.run(t, "load", "-i", second, "--to", to)
+		if there, err := fetchManifest(bed.registries["gcr.io"], "bundles/team/tool", "1"); err != nil || there.digest != original(t, "quay.io", "team/tool", "1").digest {
+			t.Errorf("it is %s there, %v", there.digest, err)
+		}
+	})
+}

@@ -170,7 +170,7 @@ func list(w io.Writer, images []layout.Image) error {
 // What a names and does not hold is left to the engine.
 func replan(ctx context.Context, a *archive.Archive, images []layout.Image) (*archive.Plan, error) {
 	var sources []archive.Source
-	missing := make(map[oci.Digest]bool)
+	missing := make(map[oci.Digest]oci.Repository)
 	for _, i := range images {
 		at := i.Ref
 		at.Digest = i.Descriptor.Digest
@@ -184,7 +184,7 @@ func replan(ctx context.Context, a *archive.Archive, images []layout.Image) (*ar
 			return nil, err
 		}
 		for _, d := range gone {
-			missing[d.Digest] = true
+			missing[d.Digest] = oci.Repository{}
 		}
 	}
 	return archive.NewPlan(ctx, sources, archive.PlanOptions{Without: missing, Text: text})

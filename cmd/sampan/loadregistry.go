@@ -32,7 +32,7 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 	if err != nil {
 		return err
 	}
-	err = push.Carry(cmd.Context(), jobs, w, newCarried(cmd.ErrOrStderr(), o.quiet))
+	err = push.Carry(cmd.Context(), jobs, hints(a, to), w, newCarried(cmd.ErrOrStderr(), o.quiet))
 	if errors.Is(err, push.ErrLacks) {
 		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), archiveError(err))
 	}
@@ -83,6 +83,17 @@ func jobsOf(a *archive.Archive, images []layout.Image, to target) (jobs []transf
 		return nil, nil, errors.New(text("the images have no names: give them one with --name", "镜像没有名字：请用 --name 指定"))
 	}
 	return jobs, names, nil
+}
+
+// hints are the repositories of the target where blobs should be that the archive lacks.
+func hints(a *archive.Archive, to target) map[oci.Digest]oci.Repository {
+	at := make(map[oci.Digest]oci.Repository)
+	for digest, repo := range a.Before() {
+		if name, err := to.name(oci.Reference{Repository: repo}); err == nil {
+			at[digest] = name.Repository
+		}
+	}
+	return at
 }
 
 // isUnnamed tells whether nobody said what an image is called.

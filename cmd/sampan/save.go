@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -165,16 +166,14 @@ func parseVolume(s string) (int64, error) {
 }
 
 // without are the blobs that the other side has.
-func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *registries, plan archive.PlanOptions) (map[oci.Digest]bool, error) {
-	without := make(map[oci.Digest]bool)
+func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *registries, plan archive.PlanOptions) (map[oci.Digest]oci.Repository, error) {
+	without := make(map[oci.Digest]oci.Repository)
 	for _, name := range o.since {
 		has, err := archive.Contents(cmd.Context(), name, archive.OpenOptions{Text: text})
 		if err != nil {
 			return nil, archiveError(err)
 		}
-		for digest := range has {
-			without[digest] = true
-		}
+		maps.Copy(without, has)
 	}
 	if o.have == "" {
 		return without, nil
@@ -200,23 +199,23 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *re
 		if err != nil {
 			return nil, plain(err)
 		}
-		if err := present(cmd.Context(), stater, there.Repository, p.Descriptors(), without); err != nil {
+		if err := present(cmd.Context(), stater, there.Repository, p.Descriptors(), s.Name.Repository, without); err != nil {
 			return nil, archiveError(err)
 		}
 	}
 	return without, nil
 }
 
-// present adds the blobs that a repository holds.
-func present(ctx context.Context, r oci.BlobStater, repo oci.Repository, blobs []oci.Descriptor, to map[oci.Digest]bool) error {
+// present adds the blobs that a repository holds, which the archive calls name.
+func present(ctx context.Context, r oci.BlobStater, repo oci.Repository, blobs []oci.Descriptor, name oci.Repository, to map[oci.Digest]oci.Repository) error {
 	for _, d := range blobs {
-		if to[d.Digest] {
+		if _, ok := to[d.Digest]; ok {
 			continue
 		}
 		_, err := r.StatBlob(ctx, repo, d.Digest)
 		switch {
 		case err == nil:
-			to[d.Digest] = true
+			to[d.Digest] = name
 		case !oci.IsUnknown(err):
 			return fmt.Errorf("%s: %w", repo, err)
 		}

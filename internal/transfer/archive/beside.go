@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -109,7 +110,7 @@ type Bundle struct {
 	Blobs []BundleBlob `json:"blobs"`
 	// Before are those that the archive names and does not hold: they were there
 	// before.
-	Before []oci.Digest `json:"before,omitempty"`
+	Before []BundleBlob `json:"before,omitempty"`
 }
 
 // A BundleImage is an image that an archive names.
@@ -122,6 +123,18 @@ type BundleImage struct {
 type BundleBlob struct {
 	Digest oci.Digest `json:"digest"`
 	Size   int64      `json:"size"` // bytes
+	// Repository is one that has it, by its name in the archive; empty where that is
+	// not known.
+	Repository string `json:"repository,omitempty"`
+}
+
+// repository is the zero value for a name that is none.
+func (b BundleBlob) repository() oci.Repository {
+	repo, err := oci.ParseRepository(b.Repository)
+	if err != nil {
+		return oci.Repository{}
+	}
+	return repo
 }
 
 func writeBundle(p *Plan, name string) error {
@@ -134,7 +147,7 @@ func writeBundle(p *Plan, name string) error {
 		b.Images = append(b.Images, image)
 	}
 	for _, d := range p.Descriptors() {
-		b.Blobs = append(b.Blobs, BundleBlob{d.Digest, d.Size})
+		b.Blobs = append(b.Blobs, BundleBlob{d.Digest, d.Size, p.blobs[d.Digest].name.String()})
 	}
 	raw, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
@@ -143,9 +156,9 @@ func writeBundle(p *Plan, name string) error {
 	return publish(name+BundleSuffix, append(raw, '\n'))
 }
 
-// ReadBundle reads a bundle.json and returns the digests that whoever loaded its
-// archive has.
-func ReadBundle(name string) (map[oci.Digest]bool, error) {
+// ReadBundle reads a bundle.json and returns the blobs that whoever loaded its archive
+// has, with the repositories that have them, which are zero where that is not known.
+func ReadBundle(name string) (map[oci.Digest]oci.Repository, error) {
 	raw, err := readBounded(name, 64<<20)
 	if err != nil {
 		return nil, err
@@ -154,18 +167,17 @@ func ReadBundle(name string) (map[oci.Digest]bool, error) {
 	if err := json.Unmarshal(raw, &b); err != nil || b.Version != 1 {
 		return nil, fmt.Errorf("%s: %w", name, ErrBeside)
 	}
-	has := make(map[oci.Digest]bool)
-	for _, blob := range b.Blobs {
-		has[blob.Digest] = true
+	has := make(map[oci.Digest]oci.Repository)
+	for _, blob := range slices.Concat(b.Before, b.Blobs) {
+		has[blob.Digest] = blob.repository()
 	}
-	for _, digest := range b.Before {
-		has[digest] = true
-	}
+	delete(has, oci.Digest{})
 	return has, nil
 }
 
-// Contents are the digests that whoever has a bundle.json, an archive or a layout has.
-func Contents(ctx context.Context, name string, o OpenOptions) (map[oci.Digest]bool, error) {
+// Contents are the blobs that whoever has a bundle.json, an archive or a layout has, as
+// [ReadBundle] returns them.
+func Contents(ctx context.Context, name string, o OpenOptions) (map[oci.Digest]oci.Repository, error) {
 	if strings.HasSuffix(name, ".json") {
 		return ReadBundle(name)
 	}
@@ -174,14 +186,17 @@ func Contents(ctx context.Context, name string, o OpenOptions) (map[oci.Digest]b
 		return nil, err
 	}
 	defer func() { _ = a.Close() }() // of what was only read
-	has := make(map[oci.Digest]bool)
+	has := a.Before()
+	if has == nil {
+		has = make(map[oci.Digest]oci.Repository)
+	}
 	for _, i := range a.Images() {
 		blobs, err := a.Present(ctx, i.Ref.Repository)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		for _, d := range blobs {
-			has[d.Digest] = true
+			has[d.Digest] = i.Ref.Repository
 		}
 	}
 	return has, nil

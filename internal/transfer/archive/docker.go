@@ -43,7 +43,7 @@ func readDocker(c *contents, raw []byte, o layout.Options) (*layout.Layout, erro
 			return nil, fmt.Errorf("%w: %s: %w", ErrArchive, dockerIs, err)
 		}
 	}
-	index, err := layout.MarshalIndex(d.images)
+	index, err := layout.MarshalIndex(d.images, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func formOf(p *Plan, format Format, text layout.Text) (*form, error) {
 	if format == Docker {
 		return f, f.addDocker(p, images)
 	}
-	index, err := layout.MarshalIndex(p.images)
+	index, err := layout.MarshalIndex(p.images, p.before())
 	if err != nil {
 		return nil, err
 	}

@@ -36,8 +36,10 @@ type PlanOptions struct {
 	Platforms []transfer.Platform
 	// Referrers adds what is attached to the images: signatures, lists of contents.
 	Referrers bool
-	// Without are blobs that the other side has. They are not written.
-	Without map[oci.Digest]bool
+	// Without are blobs that the other side has, with the repositories, by the names of
+	// the archive, in which it has them; zero where that is not known. They are not
+	// written.
+	Without map[oci.Digest]oci.Repository
 	// Text is the language of errors; nil means English.
 	Text layout.Text
 }
@@ -54,7 +56,7 @@ type Plan struct {
 	images    []layout.Image
 	manifests map[oci.Digest]oci.Manifest
 	blobs     map[oci.Digest]plannedBlob
-	without   []oci.Digest // named, and not written
+	without   []BundleBlob // named, and not written
 }
 
 // A plannedBlob is where a blob comes from.
@@ -62,6 +64,7 @@ type plannedBlob struct {
 	descriptor oci.Descriptor
 	repo       oci.Repository
 	reader     oci.Reader
+	name       oci.Repository // in the archive
 }
 
 // NewPlan asks for the manifests of images, and what they name. Blobs are not asked
@@ -77,13 +80,13 @@ func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	for digest := range p.blobs {
-		if o.Without[digest] {
-			p.without = append(p.without, digest)
+	for digest, b := range p.blobs {
+		if repo, ok := o.Without[digest]; ok {
+			p.without = append(p.without, BundleBlob{digest, b.descriptor.Size, repo.String()})
 			delete(p.blobs, digest)
 		}
 	}
-	slices.SortFunc(p.without, func(a, b oci.Digest) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(p.without, func(a, b BundleBlob) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
 	return p.Plan, nil
 }
 
@@ -100,6 +103,15 @@ func (p *Plan) Blobs() (n int, bytes int64) {
 
 // Without tells how many blobs are named and left out.
 func (p *Plan) Without() int { return len(p.without) }
+
+// before is where blobs are that are left out.
+func (p *Plan) before() map[oci.Digest]oci.Repository {
+	before := make(map[oci.Digest]oci.Repository)
+	for _, b := range p.without {
+		before[b.Digest] = b.repository()
+	}
+	return before
+}
 
 // Descriptors are the blobs that the plan holds, in the order of their digests.
 func (p *Plan) Descriptors() []oci.Descriptor {
@@ -212,7 +224,7 @@ func (p *planner) blob(s Source, d oci.Descriptor) error {
 		}
 		return nil
 	}
-	p.blobs[d.Digest] = plannedBlob{descriptor: d, repo: s.At.Repository, reader: s.Reader}
+	p.blobs[d.Digest] = plannedBlob{descriptor: d, repo: s.At.Repository, reader: s.Reader, name: s.Name.Repository}
 	return nil
 }
 

@@ -117,6 +117,9 @@ func TestABundleHoldsWhatIsNew(t *testing.T) {
 		if m, err := a.Manifest(t.Context(), repo, second.Descriptor.Digest); err != nil || string(m.Bytes) != string(second.Bytes) {
 			t.Errorf("the manifest: %v", err)
 		}
+		if before := a.Before(); len(before) != 2 || before[layers[0].Digest] != repo {
+			t.Errorf("it tells that blobs were at %v", before)
+		}
 		if missing, err := a.Missing(t.Context(), repo); err != nil || len(missing) != 2 {
 			t.Errorf("missing: %v, %v", missing, err)
 		}
@@ -125,7 +128,7 @@ func TestABundleHoldsWhatIsNew(t *testing.T) {
 		}
 		// The next one follows both.
 		has, err = ReadBundle(february + BundleSuffix)
-		if err != nil || !has[layers[0].Digest] || !has[more.Digest] {
+		if err != nil || has[layers[0].Digest] != repo || has[more.Digest] != repo {
 			t.Errorf("the bundle has %v, %v", has, err)
 		}
 	}

@@ -110,6 +110,35 @@ type index struct {
 	SchemaVersion int              `json:"schemaVersion"`
 	MediaType     string           `json:"mediaType"`
 	Manifests     []oci.Descriptor `json:"manifests"`
+
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// annotationBefore holds, as JSON, the digests of blobs that a layout leaves out, and the
+// repositories in which those who get it have them.
+const annotationBefore = "dev.sampan.before"
+
+// parseBefore reads where blobs are that an index.json says to be left out. It is a
+// hint: what cannot be read is none.
+func parseBefore(raw []byte) map[oci.Digest]oci.Repository {
+	var doc struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	var names map[string]string
+	if json.Unmarshal(raw, &doc) != nil || json.Unmarshal([]byte(doc.Annotations[annotationBefore]), &names) != nil {
+		return nil
+	}
+	before := make(map[oci.Digest]oci.Repository)
+	for d, name := range names {
+		digest, err := oci.ParseDigest(d)
+		if err != nil {
+			continue
+		}
+		if repo, err := oci.ParseRepository(name); err == nil {
+			before[digest] = repo
+		}
+	}
+	return before
 }
 
 // parseIndex reads an index.json. Two different images of one name are refused, the
@@ -208,9 +237,23 @@ func (i Image) named() oci.Descriptor {
 }
 
 // MarshalIndex is the index.json of images, in their order. The same images give the
-// same bytes.
-func MarshalIndex(images []Image) ([]byte, error) {
+// same bytes. before tells of blobs that are left out in which repository they are; nil
+// for none.
+func MarshalIndex(images []Image, before map[oci.Digest]oci.Repository) ([]byte, error) {
 	doc := index{SchemaVersion: 2, MediaType: oci.MediaTypeImageIndex, Manifests: []oci.Descriptor{}}
+	names := make(map[string]string)
+	for digest, repo := range before {
+		if !repo.IsZero() {
+			names[digest.String()] = repo.String()
+		}
+	}
+	if len(names) > 0 {
+		raw, err := json.Marshal(names)
+		if err != nil {
+			return nil, err
+		}
+		doc.Annotations = map[string]string{annotationBefore: string(raw)}
+	}
 	for _, i := range images {
 		doc.Manifests = append(doc.Manifests, i.named())
 	}

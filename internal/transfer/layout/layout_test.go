@@ -421,7 +421,7 @@ func FuzzIndex(f *testing.F) {
 		if err != nil {
 			return
 		}
-		written, err := MarshalIndex(images)
+		written, err := MarshalIndex(images, parseBefore(raw))
 		if err != nil {
 			t.Fatal(err)
 		}

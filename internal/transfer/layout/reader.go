@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 type Layout struct {
 	images []Image
 	blobs  Blobs
+	before map[oci.Digest]oci.Repository
 
 	mu       sync.Mutex
 	reach    map[oci.Repository]*graph // filled when a repository is first asked for
@@ -43,11 +45,15 @@ func New(index []byte, blobs Blobs, o Options) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Layout{images: images, blobs: blobs, reach: make(map[oci.Repository]*graph)}, nil
+	return &Layout{images: images, blobs: blobs, before: parseBefore(index), reach: make(map[oci.Repository]*graph)}, nil
 }
 
 // Images returns what the layout names, in its order.
 func (l *Layout) Images() []Image { return slices.Clone(l.images) }
+
+// Before tells of blobs that were left out in which repositories they are, as far as
+// the layout says so. It is a hint, by its author.
+func (l *Layout) Before() map[oci.Digest]oci.Repository { return maps.Clone(l.before) }
 
 // ResolveTag implements [oci.Reader].
 func (l *Layout) ResolveTag(_ context.Context, repo oci.Repository, tag oci.Tag) (oci.Descriptor, error) {

@@ -130,7 +130,7 @@ func (w *Writer) Name(image Image) error {
 }
 
 func (w *Writer) writeIndex() error {
-	raw, err := MarshalIndex(w.images)
+	raw, err := MarshalIndex(w.images, nil)
 	if err != nil {
 		return err
 	}

@@ -22,9 +22,10 @@ const (
 var ErrLacks = errors.New("the archive lacks a blob that the target does not have either")
 
 // Carry puts images into a writer, one after the other. The Platforms of the jobs have
-// no meaning: a source is carried with all of it that is there.
-func Carry(ctx context.Context, jobs []transfer.Job, w transfer.Writer, sink progress.Sink) error {
-	c := &carrier{to: w, sink: sink, at: make(map[oci.Digest]oci.Repository)}
+// no meaning: a source is carried with all of it that is there. hints tell repositories
+// of the target that may have blobs which the source lacks; nil for none.
+func Carry(ctx context.Context, jobs []transfer.Job, hints map[oci.Digest]oci.Repository, w transfer.Writer, sink progress.Sink) error {
+	c := &carrier{to: w, sink: sink, at: make(map[oci.Digest]oci.Repository), hints: hints}
 	for _, j := range jobs {
 		m, err := j.Reader.Manifest(ctx, j.Source.Repository, j.Source.Digest)
 		if err == nil {
@@ -44,6 +45,8 @@ type carrier struct {
 	to   transfer.Writer
 	sink progress.Sink
 	at   map[oci.Digest]oci.Repository // where blobs were put, or found
+
+	hints map[oci.Digest]oci.Repository
 }
 
 // manifest puts one, after all that it names.
@@ -118,6 +121,8 @@ func (c *carrier) blobs(ctx context.Context, j transfer.Job, blobs []oci.Descrip
 		seen[d.Digest] = true
 		var from []oci.Repository
 		if repo, ok := c.at[d.Digest]; ok {
+			from = []oci.Repository{repo}
+		} else if repo, ok := c.hints[d.Digest]; ok {
 			from = []oci.Repository{repo}
 		}
 		group.Go(func() error { return c.blob(inner, j, d, from) })

@@ -225,7 +225,7 @@ func (s *server) job(t *testing.T, m *memory, repo, tag string) transfer.Job {
 func TestAnImageIsCarriedWhole(t *testing.T) {
 	s, m := newServer(t), twoPlatforms()
 	w := s.writer(t)
-	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "a/b", "1")}, w, progress.None()); err != nil {
+	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "a/b", "1")}, nil, w, progress.None()); err != nil {
 		t.Fatal(err)
 	}
 	if s.content["a/b/manifests/1"] != m.content[m.root] {
@@ -235,7 +235,7 @@ func TestAnImageIsCarriedWhole(t *testing.T) {
 		t.Errorf("%d blobs were read, want 3", m.opened)
 	}
 	// The second time nothing is read, and in another repository nothing is uploaded.
-	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "a/b", "1"), s.job(t, m, "c", "1")}, w, progress.None()); err != nil {
+	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "a/b", "1"), s.job(t, m, "c", "1")}, nil, w, progress.None()); err != nil {
 		t.Fatal(err)
 	}
 	if m.opened != 3 || s.count(http.MethodPut, "/uploads/") != 3 {
@@ -287,14 +287,14 @@ func TestNothingIncompleteIsPublished(t *testing.T) {
 			s, m := newServer(t), twoPlatforms()
 			s.fault = fault
 			jobs := []transfer.Job{s.job(t, m, "a", "1")}
-			if err := Carry(t.Context(), jobs, s.writer(t), progress.None()); err == nil || strings.ContainsRune(err.Error(), 7) {
+			if err := Carry(t.Context(), jobs, nil, s.writer(t), progress.None()); err == nil || strings.ContainsRune(err.Error(), 7) {
 				t.Errorf("got %v", err)
 			}
 			if _, ok := s.content["a/manifests/1"]; ok {
 				t.Error("there is a tag")
 			}
 			s.fault = nil
-			if err := Carry(t.Context(), jobs, s.writer(t), progress.None()); err != nil {
+			if err := Carry(t.Context(), jobs, nil, s.writer(t), progress.None()); err != nil {
 				t.Error(err)
 			}
 			if s.content["a/manifests/1"] != m.content[m.root] {
@@ -309,11 +309,31 @@ func TestWhatNobodyHasIsTold(t *testing.T) {
 	jobs := []transfer.Job{s.job(t, m, "a", "1")}
 	layer := strings.Repeat("layer", 1000)
 	delete(m.content, oci.DigestOf([]byte(layer)))
-	if err := Carry(t.Context(), jobs, s.writer(t), progress.None()); !errors.Is(err, ErrLacks) {
+	if err := Carry(t.Context(), jobs, nil, s.writer(t), progress.None()); !errors.Is(err, ErrLacks) {
 		t.Errorf("got %v", err)
 	}
 	s.content["a/blobs/"+oci.DigestOf([]byte(layer)).String()] = layer // it was loaded before
-	if err := Carry(t.Context(), jobs, s.writer(t), progress.None()); err != nil {
+	if err := Carry(t.Context(), jobs, nil, s.writer(t), progress.None()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A blob that the archive leaves out is taken from where it was loaded to before.
+func TestABlobThatIsLeftOutIsMounted(t *testing.T) {
+	s, m := newServer(t), twoPlatforms()
+	layer := strings.Repeat("layer", 1000)
+	digest := oci.DigestOf([]byte(layer))
+	delete(m.content, digest)
+	s.content["before/blobs/"+digest.String()] = layer
+	hints := map[oci.Digest]oci.Repository{digest: s.job(t, m, "before", "1").Target}
+	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "a", "1")}, hints, s.writer(t), progress.None()); err != nil {
+		t.Fatal(err)
+	}
+	if s.content["a/manifests/1"] != m.content[m.root] {
+		t.Error("the tag is not there")
+	}
+	hints[digest] = s.job(t, m, "nowhere", "1").Target
+	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "b", "1")}, hints, s.writer(t), progress.None()); !errors.Is(err, ErrLacks) {
+		t.Errorf("got %v", err)
 	}
 }
