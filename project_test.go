@@ -74,7 +74,7 @@ var arrows = map[string][]string{
 	"internal/transfer/push":      {"internal/progress", "internal/transfer"},
 	"internal/transfer/source":    {"internal/upstream", "internal/upstream/credential"},
 	"internal/transfer/remote":    {"internal/transfer", "internal/upstream", "internal/upstream/credential"},
-	"internal/transfer/syncing":   {"internal/progress", "internal/transfer"},
+	"internal/transfer/syncing":   {"internal/schedule/timetable", "internal/transfer"},
 	"internal/webhook":            {"internal/rewrite"},
 	"internal/app": {
 		"internal/access", "internal/access/issuer", "internal/access/rate", "internal/admin", "internal/admin/dashboard", "internal/audit", "internal/cache", "internal/cluster", "internal/config", "internal/edge",

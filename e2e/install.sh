@@ -28,6 +28,7 @@ go_clients() {
 	oras oras.land/oras v1.2.3 cmd/oras
 	containerd2 github.com/containerd/containerd/v2 v2.1.4 cmd/containerd
 	ctr2 github.com/containerd/containerd/v2 v2.1.4 cmd/ctr
+	dockerd29 github.com/moby/moby/v2 v2.0.0-beta.24 cmd/dockerd
 	buildkitd github.com/moby/buildkit v0.25.1 cmd/buildkitd
 	buildctl github.com/moby/buildkit v0.25.1 cmd/buildctl
 	helm helm.sh/helm/v3 v3.22.0 cmd/helm

@@ -46,6 +46,12 @@ func wantSaid(t *testing.T, out string, sentences ...string) {
 // which it is started with, and its socket where docker looks.
 func startMachineDocker(t *testing.T, config string) *docker {
 	t.Helper()
+	return startMachineDockerBy(t, dockerdPath, config)
+}
+
+// startMachineDockerBy starts one of another version.
+func startMachineDockerBy(t *testing.T, program, config string) *docker {
+	t.Helper()
 	dir := testDir(t, "docker")
 	for _, old := range []string{"/etc/docker/daemon.json", "/etc/docker/certs.d"} {
 		if err := os.RemoveAll(old); err != nil {
@@ -55,10 +61,14 @@ func startMachineDocker(t *testing.T, config string) *docker {
 	if config != "" {
 		writeFile(t, "/etc/docker/daemon.json", config)
 	}
+	named := filepath.Join(dir, "dockerd") // it is found by its name
+	if err := os.Symlink(program, named); err != nil {
+		t.Fatal(err)
+	}
 	d := &docker{command: command{path: dockerPath, env: cleanEnv(dir), dir: dir}}
-	d.daemon = startTestDaemon(t, cleanEnv(dir), filepath.Join(dir, "dockerd.log"), dockerdPath,
+	d.daemon = startTestDaemon(t, cleanEnv(dir), filepath.Join(dir, "dockerd.log"), named,
 		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--storage-driver=overlay2", "--iptables=false", "--ip6tables=false", "--bridge=none")
+		"--iptables=false", "--ip6tables=false", "--bridge=none")
 	err := d.daemon.ready(func() error {
 		_, err := d.output("version")
 		return err
@@ -72,14 +82,15 @@ func startMachineDocker(t *testing.T, config string) *docker {
 // From a bare machine with Docker to a proven mirror with one command, and back with
 // one.
 func TestSetupDocker(t *testing.T) {
-	for name, config := range map[string]string{
-		"nothing was set":   "",
-		"something was set": "{\n    \"registry-mirrors\": [\n        \"https://old.test\"\n    ],\n\t\"log-level\": \"info\"}",
+	for name, c := range map[string]struct{ program, config string }{
+		"nothing was set":                        {dockerdPath, ""},
+		"something was set":                      {dockerdPath, "{\n    \"registry-mirrors\": [\n        \"https://old.test\"\n    ],\n\t\"log-level\": \"info\"}"},
+		"the present version, the classic store": {tool("dockerd29"), "{\r\n  \"features\": {\"containerd-snapshotter\": false}\r\n}\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAuthority(t)
 			m, host, _, _, _ := startTLS(t, a)
-			d := startMachineDocker(t, config)
+			d := startMachineDockerBy(t, c.program, c.config)
 			before := settings(t, "/etc/docker")
 			s := sampanCommand(t)
 			setup := []string{"setup", "docker", "--mirror", host, "--ca", a.file, "--restart", "--yes"}
@@ -154,5 +165,28 @@ func TestSetupDockerChangesNothingWhereTheMirrorDoesNotAnswer(t *testing.T) {
 	before := settings(t, "/etc/docker")
 	s := sampanCommand(t)
 	wantSaid(t, s.fail(t, "setup", "docker", "--mirror", freeAddress(), "--restart", "--yes"), "does not answer", "Nothing was changed")
+	wantSettings(t, before, "/etc/docker")
+}
+
+// With containerd's image store, which new installations have, Docker asks the mirror for
+// every registry, and reads the directories without being told.
+func TestSetupDockerWithTheContainerdStore(t *testing.T) {
+	a := newAuthority(t)
+	m, host, _, _, _ := startTLS(t, a)
+	d := startMachineDockerBy(t, tool("dockerd29"), `{"features": {"containerd-snapshotter": true}}`)
+	before := settings(t, "/etc/docker")
+	s := sampanCommand(t)
+	wantSaid(t, s.run(t, "setup"), "(containerd)")
+	setup := []string{"setup", "docker", "--mirror", host, "--ca", a.file, "--yes"}
+	wantSaid(t, s.run(t, setup...), "for docker.io", "for registry.k8s.io", "for quay.io", "for ghcr.io", "for gcr.io")
+	for _, i := range everyRegistry() {
+		m.forget()
+		d.run(t, "pull", "--quiet", i.name)
+		if got := strings.TrimSpace(d.run(t, "image", "inspect", "--format", "{{.Id}}", i.name)); got != original(t, i.upstream, i.repository, i.reference).digest {
+			t.Errorf("%s is %s", i.name, got)
+		}
+		m.wantOnlyAsked(t, i.upstream)
+	}
+	s.run(t, "setup", "docker", "--undo")
 	wantSettings(t, before, "/etc/docker")
 }

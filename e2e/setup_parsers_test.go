@@ -108,3 +108,43 @@ func TestSetupWritesWhatProgramsRead(t *testing.T) {
 		})
 	}
 }
+
+// Every hosts.toml is one to containerd's own parser, with the mirror first.
+func TestSetupWritesHostsThatContainerdReads(t *testing.T) {
+	golden, err := filepath.Abs("../internal/runtimes/testdata/golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(filepath.Join(golden, "k3s/private/etc/rancher/k3s/sampan-ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"/etc/containerd/certs.d/mirror.example.com:8443/ca.crt", "/etc/docker/certs.d/mirror.example.com:8443/ca.crt", "/etc/containerd/certs.d/sampan-ca.crt"} {
+		writeFile(t, file, string(ca))
+	}
+	files, err := filepath.Glob(golden + "/*/*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, dir := range files {
+		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.Name() != "hosts.toml" || strings.Contains(path, "/microk8s/private/") { // its certificates are not for tests to write
+				return err
+			}
+			seen++
+			registry := filepath.Base(filepath.Dir(path))
+			hosts := parse(t, "containerd", path).Mirrors[registry]
+			if len(hosts) == 0 || !strings.Contains(hosts[0], "mirror.example.com") && !strings.Contains(hosts[0], "localhost:5000") {
+				t.Errorf("%s: %s comes from %v", path, registry, hosts)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen == 0 {
+		t.Error("there is no hosts.toml")
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -37,15 +38,17 @@ func newDoctorCommand() *cobra.Command {
 	o.client.addFlags(f)
 	o.client.addAccessFlags(f)
 	f.DurationVar(&o.timeout, "timeout", doctor.DefaultTimeout, text("`TIME` that each question may take", "每项检查的最长时间 `TIME`"))
+	f.StringVar(&o.resolver, "resolver", "", text("`ADDRESS` of another DNS server, to be asked where this machine's answers lead nowhere; nobody else is asked by default", "另一个 DNS 服务器的地址 `ADDRESS`，在本机解析结果不可用时查询；默认不查询其他服务器"))
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text or json", "输出格式 `FORMAT`：text 或 json"))
 	return cmd
 }
 
 // doctorOptions are what the command line says.
 type doctorOptions struct {
-	client  clientOptions
-	timeout time.Duration
-	output  string
+	client   clientOptions
+	timeout  time.Duration
+	resolver string
+	output   string
 }
 
 func (o doctorOptions) run(cmd *cobra.Command) error {
@@ -55,13 +58,17 @@ func (o doctorOptions) run(cmd *cobra.Command) error {
 	if o.timeout <= 0 {
 		return usagef("%s", text("--timeout is more than nothing, such as 5s", "--timeout 应大于 0，例如 5s"))
 	}
+	second, err := secondResolver(o.resolver)
+	if err != nil {
+		return err
+	}
 	m, err := o.client.open()
 	if err != nil {
 		return err
 	}
 	report := doctor.Run(cmd.Context(), doctor.Options{
 		Machine: thisMachine(), Targets: runtimes.Here(), Mirror: patient(m), Registries: directRegistries(m),
-		Dial: new(net.Dialer).DialContext, Lookup: lookup, Now: time.Now, Free: freeSpace, Timeout: o.timeout,
+		Dial: new(net.Dialer).DialContext, Lookup: lookup, Second: second, Now: time.Now, Free: freeSpace, Timeout: o.timeout,
 	})
 	if err := context.Cause(cmd.Context()); err != nil {
 		return err
@@ -123,6 +130,26 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
+// secondResolver asks a DNS server by its address; nil for none.
+func secondResolver(address string) (func(context.Context, string) ([]netip.Addr, error), error) {
+	if address == "" {
+		return nil, nil
+	}
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		const dns = 53
+		ip, err := netip.ParseAddr(strings.Trim(address, "[]"))
+		if err != nil {
+			return nil, usagef(text("--resolver is an IP address, with a port or without, not %q", "--resolver 应为 IP 地址，可带端口，而不是 %q"), address)
+		}
+		at = netip.AddrPortFrom(ip, dns)
+	}
+	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, at.String())
+	}}
+	return func(ctx context.Context, host string) ([]netip.Addr, error) { return r.LookupNetIP(ctx, "ip", host) }, nil
+}
+
 // freeSpace tells the bytes that are free for everybody on a disk, and its size.
 func freeSpace(dir string) (free, size uint64, err error) {
 	var st unix.Statfs_t
@@ -142,7 +169,7 @@ func diagnosis(r *doctor.Report, url string) string {
 		}
 		return text("BAD ", "异常")
 	}
-	say := func(t runtimes.Text) string { return text(t.English, t.Chinese) }
+	say := func(t runtimes.Text) string { return withoutControl(text(t.English, t.Chinese)) }
 	line := func(ok bool, name, says string) { fmt.Fprintf(&b, "  %s  %-20s %s\n", mark(ok), name, says) }
 
 	fmt.Fprintf(&b, text("Mirror %s\n", "镜像站 %s\n"), url)
@@ -181,6 +208,17 @@ func diagnosis(r *doctor.Report, url string) string {
 	return b.String()
 }
 
+// withoutControl is a text without what could steer a terminal: parts of it come from
+// strangers' servers and certificates.
+func withoutControl(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\ufffd'
+		}
+		return r
+	}, s)
+}
+
 func gibibytes(n uint64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
 
 // checkName is what a check of the mirror is called.
@@ -209,6 +247,8 @@ func runtimeState(t doctor.Runtime) string {
 	switch {
 	case t.Err != nil:
 		return text("its settings cannot be used", "配置无法使用")
+	case t.Uses && t.Name == "docker" && t.Kind == "classic":
+		return text("uses the mirror for Docker Hub alone; other registries are asked themselves, unless names at the mirror are used (sampan name)", "只对 Docker Hub 使用镜像站；其他仓库直接访问，除非使用镜像站上的名字（sampan name）")
 	case t.Uses && t.Closed:
 		return text("uses the mirror, and nothing else", "使用镜像站，且只使用镜像站")
 	case t.Uses:

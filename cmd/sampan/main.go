@@ -63,6 +63,8 @@ func newRoot() *cobra.Command {
 		newCacheCommand(),
 		newExplainCommand(),
 		newNameCommand(),
+		newCopyCommand(),
+		newSyncCommand(),
 		newDemoCommand(),
 		newManCommand(),
 		newDoctorCommand(),

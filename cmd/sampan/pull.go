@@ -76,6 +76,7 @@ func (o pullOptions) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	show := newPullDisplay(cmd.OutOrStdout(), cmd.ErrOrStderr(), o.output == "json", o.quiet)
+	show.alone = len(names) == 1
 	images, bad := pullImages(m, names)
 	for _, b := range bad {
 		show.failed(b.name, b.err)
@@ -90,6 +91,9 @@ func (o pullOptions) run(cmd *cobra.Command, args []string) error {
 		failed += n
 	}
 	show.end()
+	if failed > 0 && show.alone && show.only != nil {
+		return show.only
+	}
 	if failed > 0 {
 		return fmt.Errorf(text("%d of %d images could not be pulled: %s", "%d 个镜像（共 %d 个）未能拉取：%s"),
 			failed, len(images)+len(bad), strings.Join(show.failures(), " "))
@@ -204,7 +208,7 @@ func (o pullOptions) pull(ctx context.Context, m *client.Mirror, images []pullIm
 	if err != nil {
 		return 0, pullError(err)
 	}
-	defer e.Close()
+	defer func() { _ = e.Close() }() // nothing is left to be said to it
 	if k := e.Kind(); set.AllPlatforms && k != engine.Containerd && k != engine.Nerdctl {
 		return 0, usagef(text("--all-platforms is for containerd; this is %s", "--all-platforms 仅用于 containerd，而这里是 %s"), engineName(k))
 	}
@@ -213,8 +217,10 @@ func (o pullOptions) pull(ctx context.Context, m *client.Mirror, images []pullIm
 	results := make([]bool, len(images))
 	for i, image := range images {
 		g.Go(func() error {
-			if ctx.Err() != nil {
+			select {
+			case <-ctx.Done():
 				return nil // the names that were not come to are told as failed
+			default:
 			}
 			p := show.begin(image, e)
 			r, err := e.Pull(ctx, image.Image, p.event)
@@ -292,6 +298,8 @@ func pullHint(e *engine.Error) string {
 		hint = text("run sampan on the machine of the engine, or forward its socket: ssh -L /tmp/docker.sock:/var/run/docker.sock HOST, and --address /tmp/docker.sock", "请在引擎所在机器上运行 sampan，或转发其套接字：ssh -L /tmp/docker.sock:/var/run/docker.sock HOST，并使用 --address /tmp/docker.sock")
 	case engine.HintMirrorDown:
 		hint = fmt.Sprintf(text("the mirror %s does not answer: is it running, and is its address right (--mirror)?", "镜像站 %s 没有应答：它是否在运行，地址（--mirror）是否正确？"), e.Mirror)
+	case engine.HintUntrusted:
+		hint = fmt.Sprintf(text("the certificate of %[1]s is signed by nobody who is trusted here: say --ca FILE and, for Docker, put it into /etc/docker/certs.d/%[1]s/ca.crt too", "本机不信任 %[1]s 证书的签发者：请使用 --ca FILE；对于 Docker，还需把它放到 /etc/docker/certs.d/%[1]s/ca.crt"), e.Mirror)
 	case engine.HintPlainHTTP:
 		hint = fmt.Sprintf(text("the engine speaks TLS to %s unless it is told otherwise: \"insecure-registries\" in daemon.json, or containers' registries.conf", "引擎默认以 TLS 访问 %s：请在 daemon.json 的 \"insecure-registries\" 或 registries.conf 中声明"), e.Mirror)
 	case engine.HintCA:

@@ -28,6 +28,9 @@ type pullDisplay struct {
 	bars     *mpb.Progress // nil without a terminal
 	failing  []string      // in the order that it was heard of
 	good     int
+
+	alone bool  // there is one image: its failure is that of the command
+	only  error // that failure
 }
 
 func newPullDisplay(out, err io.Writer, asJSON, quiet bool) *pullDisplay {
@@ -82,9 +85,12 @@ func (d *pullDisplay) emit(e pullEvent, line string) {
 func (d *pullDisplay) failed(name string, err error) {
 	d.missed(name)
 	d.emit(pullEvent{Event: "failed", Image: name, Message: err.Error()}, "")
-	if !d.json {
-		d.mu.Lock()
-		defer d.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.alone:
+		d.only = fmt.Errorf("%s: %w", name, err)
+	case !d.json:
 		fmt.Fprintf(d.err, "%s: %v\n", name, err)
 	}
 }
@@ -137,6 +143,8 @@ type pullProgress struct {
 type pullLayer struct {
 	phase engine.Phase
 	bytes int64 // downloaded
+	size  int64 // to be downloaded; 0 where it is not known
+	total int64 // of the bar, of what is going on now
 	told  time.Time
 	bar   *mpb.Bar
 	label *barLabel
@@ -160,18 +168,22 @@ func (p *pullProgress) event(e engine.Event) {
 	}
 	changed := l.phase != e.Phase
 	l.phase = e.Phase
-	if e.Phase == engine.Downloading {
-		l.bytes = max(l.bytes, e.Current)
-	}
-	if e.Phase == engine.Downloaded && e.Current > 0 {
-		l.bytes = max(l.bytes, e.Current)
+	switch e.Phase {
+	case engine.Downloading:
+		l.bytes, l.size = max(l.bytes, e.Current), max(l.size, e.Total)
+	case engine.Downloaded:
+		l.bytes = max(l.bytes, e.Current, l.size) // Docker does not say it again
 	}
 	if l.bar != nil {
 		l.label.set(phaseName(e.Phase))
-		if e.Total > 0 {
+		switch {
+		case e.Phase == engine.Complete || e.Phase == engine.Exists:
+			l.bar.SetCurrent(l.total) // engines do not say it again
+		case e.Total > 0:
+			l.total = e.Total
 			l.bar.SetTotal(e.Total, false)
+			l.bar.SetCurrent(e.Current)
 		}
-		l.bar.SetCurrent(e.Current)
 		return
 	}
 	const often = time.Second
@@ -203,6 +215,10 @@ func (p *pullProgress) clear() (bytes int64) {
 		bytes += l.bytes
 		if l.bar != nil {
 			l.bar.Abort(true)
+		}
+	}
+	for _, l := range p.layers {
+		if l.bar != nil {
 			l.bar.Wait()
 		}
 	}

@@ -34,6 +34,9 @@ type Options struct {
 
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Second is another resolver, which is asked where the first one's answer leads
+	// nowhere; nil for none.
+	Second func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Roots are whom this machine trusts; nil means the system's.
 	Roots *x509.CertPool
 	Now   func() time.Time

@@ -40,6 +40,8 @@ type world struct {
 	ca      *x509.Certificate
 	key     *ecdsa.PrivateKey
 	now     time.Time
+
+	elsewhere []netip.Addr // what another resolver says
 }
 
 func newWorld(t *testing.T) *world {
@@ -348,6 +350,52 @@ func denied(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sampan(w, r)
+}
+
+// Another resolver shows that a name is forged, and is not asked where there is no need.
+func TestAnotherResolverKnowsBetter(t *testing.T) {
+	for fact, c := range map[string]struct {
+		change func(w *world)
+		state  string
+		says   string
+		asked  bool
+	}{
+		"the first is right":                {func(w *world) { w.serve("quay.io", "192.88.0.2", answers(401)) }, Reachable, "401", false},
+		"the first knows nothing":           {func(w *world) { w.second("quay.io", "192.88.0.9") }, Forged, "192.88.0.9, which answers", true},
+		"the first leads to nobody":         {func(w *world) { w.second("quay.io", "192.88.0.9"); w.names["quay.io"] = "192.88.0.3" }, Forged, "192.88.0.9", true},
+		"the second says the same":          {func(w *world) { w.second("quay.io", "192.88.0.9"); w.names["quay.io"] = "192.88.0.9" }, Unreachable, "refused", true},
+		"the second's is nobody's either":   {func(w *world) { w.second("quay.io", "192.88.0.9"); delete(w.servers, "192.88.0.9:443") }, Unresolved, "no such host", true},
+		"the second's is not the registry":  {func(w *world) { w.second("other.example.com", "192.88.0.9") }, Unresolved, "no such host", true},
+		"the second knows nothing of it":    {func(w *world) { w.second("quay.io", "192.88.0.9"); w.elsewhere = nil }, Unresolved, "no such host", true},
+		"the name leads to the mirror here": {func(w *world) { w.names["quay.io"] = "192.88.0.1" }, AtMirror, "", false},
+	} {
+		t.Run(fact, func(t *testing.T) {
+			w := newWorld(t)
+			c.change(w)
+			asked := false
+			w.options.Registries = []Registry{{"quay.io", "quay.io"}}
+			w.options.Second = func(_ context.Context, host string) ([]netip.Addr, error) {
+				asked = true
+				if w.elsewhere == nil {
+					return nil, &net.DNSError{Err: "no such host", Name: host}
+				}
+				return w.elsewhere, nil
+			}
+			got := Run(t.Context(), w.options).Registries[0]
+			if got.State != c.state || !strings.Contains(got.Says.English, c.says) || asked != c.asked {
+				t.Errorf("got %+v, asked: %v", got, asked)
+			}
+		})
+	}
+}
+
+// second has a host at an address that only the other resolver knows.
+func (w *world) second(host, address string) {
+	w.serve(host, address, answers(200))
+	w.servers[address+":443"] = w.servers[host+":443"]
+	delete(w.servers, host+":443")
+	delete(w.names, host)
+	w.elsewhere = []netip.Addr{netip.MustParseAddr(address)}
 }
 
 func (w *world) disk(free uint64) {

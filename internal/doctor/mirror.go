@@ -85,9 +85,13 @@ func (x *examination) resolve(ctx context.Context, host string) bool {
 
 // lookup resolves, within the time for one question.
 func (x *examination) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	return x.lookupWith(ctx, x.o.Lookup, host)
+}
+
+func (x *examination) lookupWith(ctx context.Context, resolve func(context.Context, string) ([]netip.Addr, error), host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.o.Timeout)
 	defer cancel()
-	addrs, err := x.o.Lookup(ctx, host)
+	addrs, err := resolve(ctx, host)
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.Server != "":

@@ -76,32 +76,55 @@ func (x *examination) judge(found []Reach) {
 	}
 }
 
-// reach asks one registry.
+// reach asks one registry. Where that leads nowhere, another resolver may know better.
 func (x *examination) reach(ctx context.Context, r Registry) Reach {
 	found := Reach{Name: r.Name}
 	proxy, err := x.proxy().ProxyFunc()(&url.URL{Scheme: "https", Host: r.Host})
-	direct := err != nil || proxy == nil
-	if direct { // a proxy resolves names by itself
-		addrs, err := x.lookup(ctx, r.Host)
-		if err != nil {
-			found.State, found.Says = Unresolved, say("cannot be resolved: %v", "无法解析：%v", err)
-			return found
+	if err == nil && proxy != nil { // it resolves names by itself
+		x.ask(ctx, r, netip.Addr{}, &found)
+		return found
+	}
+	x.direct(ctx, r, &found)
+	if x.o.Second == nil || found.State == Reachable || found.State == AtMirror {
+		return found
+	}
+	addrs, err := x.lookupWith(ctx, x.o.Second, r.Host)
+	if err != nil {
+		return found
+	}
+	for _, a := range addrs {
+		if slices.Contains(found.Addresses, a) {
+			continue // it says the same
 		}
-		found.Addresses = addrs
-		if len(x.addrs) > 0 && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(x.addrs, a) }) {
-			found.State, found.Says = AtMirror, say("its name leads to the mirror", "其名字指向镜像站")
+		if other := (Reach{Name: r.Name}); x.ask(ctx, r, a, &other) {
+			found.State = Forged
+			found.Says = say("this machine's DNS leads nowhere; the other resolver says %s, which answers", "本机的 DNS 结果不可用；另一个解析器给出 %s，可以访问", a)
 			return found
-		}
-		for _, a := range addrs {
-			if why, bogus := bogon(a); bogus {
-				found.State = Forged
-				found.Says = runtimes.Text{English: fmt.Sprintf("DNS says %s: %s", a, why.English), Chinese: fmt.Sprintf("DNS 应答 %s：%s", a, why.Chinese)}
-				return found
-			}
 		}
 	}
-	x.ask(ctx, r, &found)
 	return found
+}
+
+// direct asks a registry where its name leads.
+func (x *examination) direct(ctx context.Context, r Registry, found *Reach) {
+	addrs, err := x.lookup(ctx, r.Host)
+	if err != nil {
+		found.State, found.Says = Unresolved, say("cannot be resolved: %v", "无法解析：%v", err)
+		return
+	}
+	found.Addresses = addrs
+	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(x.addrs, a) }) {
+		found.State, found.Says = AtMirror, say("its name leads to the mirror", "其名字指向镜像站")
+		return
+	}
+	for _, a := range addrs {
+		if why, bogus := bogon(a); bogus {
+			found.State = Forged
+			found.Says = runtimes.Text{English: fmt.Sprintf("DNS says %s: %s", a, why.English), Chinese: fmt.Sprintf("DNS 应答 %s：%s", a, why.Chinese)}
+			return
+		}
+	}
+	x.ask(ctx, r, netip.Addr{}, found)
 }
 
 // proxy is what the environment says about proxies.
@@ -115,13 +138,24 @@ func (x *examination) proxy() *httpproxy.Config {
 	return &httpproxy.Config{HTTPProxy: get("HTTP_PROXY"), HTTPSProxy: get("HTTPS_PROXY"), NoProxy: get("NO_PROXY")}
 }
 
-// ask sends HEAD /v2/.
-func (x *examination) ask(ctx context.Context, r Registry, found *Reach) {
+// ask sends HEAD /v2/, to an address where there is one and else to where the name
+// leads, and tells whether the registry answers.
+func (x *examination) ask(ctx context.Context, r Registry, at netip.Addr, found *Reach) bool {
 	through := x.proxy().ProxyFunc()
+	dial := x.o.Dial
+	if at.IsValid() {
+		dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			return x.o.Dial(ctx, network, net.JoinHostPort(at.String(), port))
+		}
+	}
 	c := &http.Client{
 		Transport: &http.Transport{
 			Proxy:             func(req *http.Request) (*url.URL, error) { return through(req.URL) },
-			DialContext:       x.o.Dial,
+			DialContext:       dial,
 			TLSClientConfig:   &tls.Config{RootCAs: x.o.Roots, Time: x.o.Now, MinVersion: tls.VersionTLS12},
 			DisableKeepAlives: true,
 		},
@@ -131,7 +165,7 @@ func (x *examination) ask(ctx context.Context, r Registry, found *Reach) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+r.Host+"/v2/", nil)
 	if err != nil {
 		found.State, found.Says = Unreachable, say("%v", "%v", err)
-		return
+		return false
 	}
 	req.Header.Set("User-Agent", agent)
 	resp, err := c.Do(req)
@@ -141,7 +175,7 @@ func (x *examination) ask(ctx context.Context, r Registry, found *Reach) {
 		if resp.StatusCode >= http.StatusInternalServerError {
 			found.State = Unreachable
 		}
-		return
+		return found.State == Reachable
 	}
 	var name x509.HostnameError
 	var authority x509.UnknownAuthorityError
@@ -154,6 +188,7 @@ func (x *examination) ask(ctx context.Context, r Registry, found *Reach) {
 	default:
 		found.State, found.Says = Unreachable, say("%v", "%v", inner(err))
 	}
+	return false
 }
 
 // inner is an error without the method and the address in front.

@@ -47,7 +47,7 @@ func (Containerd) Detect(ctx context.Context, m *Machine) (Found, error) {
 	if dir == "" {
 		dir = certsDir
 	}
-	f.Mirrors = append(c.oldMirrors(), hostsMirrors(m, dir)...)
+	f.Mirrors, f.Closed = append(c.oldMirrors(), hostsMirrors(m, dir)...), hostsClosed(m, dir)
 	return f, nil
 }
 
@@ -102,6 +102,16 @@ func dig(v any, path ...string) any {
 	return v
 }
 
+// disabled tells whether the part for Kubernetes is turned off, as Docker's packages
+// have it.
+func (c *containerdConf) disabled() bool {
+	list, _ := c.all["disabled_plugins"].([]any)
+	return slices.ContainsFunc(list, func(v any) bool {
+		s, _ := v.(string)
+		return s == "cri" || strings.HasPrefix(s, "io.containerd.grpc.v1.cri")
+	})
+}
+
 // oldMirrors tells of the deprecated tables.
 func (c *containerdConf) oldMirrors() []string {
 	var found []string
@@ -136,8 +146,9 @@ func (t Containerd) Plan(_ context.Context, m *Machine, f Found, mirror Mirror) 
 		return nil, t.deprecated(c)
 	}
 	p := &Plan{}
-	// The present versions look there by themselves where nothing is said.
-	if c.dir == "" && !c.said && len(c.oldMirrors()) == 0 && atLeast(f.Version, 2, 2) {
+	// The present versions look there by themselves where nothing is said, and without
+	// the part for Kubernetes nobody does.
+	if c.dir == "" && c.disabled() || c.dir == "" && !c.said && len(c.oldMirrors()) == 0 && atLeast(f.Version, 2, 2) {
 		c.dir = certsDir
 	} else if c.dir == "" {
 		c.dir = certsDir

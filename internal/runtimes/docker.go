@@ -68,7 +68,9 @@ func (d Docker) Detect(ctx context.Context, m *Machine) (Found, error) {
 			f.Mirrors = daemonMirrors(before)
 		}
 	}
-	f.Mirrors = append(f.Mirrors, hostsMirrors(m, path.Join(d.dir(m, f), "certs.d"))...)
+	hosts := path.Join(d.dir(m, f), "certs.d")
+	f.Mirrors = append(f.Mirrors, hostsMirrors(m, hosts)...)
+	f.Closed = f.Kind == containerdStore && hostsClosed(m, hosts)
 	return f, nil
 }
 
@@ -112,7 +114,7 @@ func (d Docker) Plan(_ context.Context, m *Machine, f Found, mirror Mirror) (*Pl
 	if err := d.elsewhere(f); err != nil {
 		return nil, err
 	}
-	if f.Kind != containerdStore && mirror.Username != "" {
+	if f.Kind == classicStore && mirror.Username != "" {
 		return nil, &Refusal{Text: Text{
 			"this Docker sends no login to a mirror: use an access code (--code-file), or set up without a login and pull names at the mirror after: docker login " + mirror.Host,
 			"此 Docker 不向镜像站发送账号：请使用访问码（--code-file），或不带账号运行 setup，再运行 docker login " + mirror.Host + " 并使用镜像站上的名字拉取",
@@ -123,15 +125,21 @@ func (d Docker) Plan(_ context.Context, m *Machine, f Found, mirror Mirror) (*Pl
 		return nil, err
 	}
 	certs := path.Join(dir, "certs.d")
-	if f.Kind == containerdStore {
-		if err := p.addHostsHere(m, &mirror, certs); err != nil {
-			return nil, err
-		}
-	} else {
+	if f.Kind == classicStore {
 		if err := p.addCA(m, &mirror, path.Join(certs, mirror.Host, "ca.crt")); err != nil {
 			return nil, err
 		}
+	} else if err := p.addHostsHere(m, &mirror, certs); err != nil {
+		return nil, err
+	}
+	switch f.Kind {
+	case classicStore:
 		p.Notes = append(p.Notes, classicNotes(&mirror)...)
+	case "":
+		p.Notes = append(p.Notes, Note{Text: Text{
+			"Docker does not answer, so that both of its image stores are set up: registry-mirrors is for the classic one, certs.d for containerd's",
+			"Docker 没有应答，因此两种镜像存储都做了设置：registry-mirrors 用于经典存储，certs.d 用于 containerd 存储",
+		}})
 	}
 	d.reload(m, f, p, path.Join(dir, "daemon.json"))
 	p.Pending = f.Kind == classicStore && !slices.ContainsFunc(f.Mirrors, func(s string) bool { return strings.TrimSuffix(s, "/") == mirror.URL })
@@ -250,6 +258,9 @@ func (Docker) reload(m *Machine, f Found, p *Plan, file string) {
 		step.Why = Text{"dockerd of the snap starts anew; containers stop unless they restart by themselves", "重启 snap 中的 dockerd；容器会停止，除非设置了自动重启"}
 	case !f.Rootless && m.Exists("/run/systemd/system"):
 		step.Command = []string{"systemctl", "reload", "docker"}
+		if f.Version == "" { // it may not run
+			step.Command[1] = "try-reload-or-restart"
+		}
 	case !f.Rootless && m.Exists("/run/openrc") && m.Exists("/etc/init.d/docker"):
 		step.Command = []string{"rc-service", "docker", "reload"}
 	case m.Exists(pid):

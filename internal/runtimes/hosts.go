@@ -27,6 +27,12 @@ func (p *Plan) addHostsHere(m *Machine, mirror *Mirror, dir string) error {
 			return err
 		}
 	}
+	if rest := path.Join(dir, everyRegistry, "hosts.toml"); !mirror.Every && m.Exists(rest) {
+		p.Notes = append(p.Notes, Note{Text: Text{
+			rest + " stays, and counts for registries that the mirror is not known to serve; --registry \"*\" says that it serves all",
+			rest + " 保持不变，用于已知由镜像站提供的仓库之外的仓库；若镜像站提供所有仓库，请使用 --registry \"*\"",
+		}})
+	}
 	return p.addCA(m, mirror, ca)
 }
 
@@ -116,4 +122,25 @@ func hostsMirrors(m *Machine, dir string) []string {
 	}
 	slices.Sort(found)
 	return found
+}
+
+// hostsClosed tells whether each registry that a directory has settings of ends at one
+// of its mirrors, so that it is never asked itself.
+func hostsClosed(m *Machine, dir string) bool {
+	some := false
+	for _, registry := range m.dirs(dir) {
+		raw, err := m.Read(path.Join(dir, registry, "hosts.toml"))
+		var all struct {
+			Server string         `toml:"server"`
+			Host   map[string]any `toml:"host"`
+		}
+		if err != nil || raw == nil || toml.Unmarshal(raw, &all) != nil || len(all.Host) == 0 {
+			continue
+		}
+		if _, mirror := all.Host[all.Server]; !mirror {
+			return false
+		}
+		some = true
+	}
+	return some
 }

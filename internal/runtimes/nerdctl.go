@@ -25,7 +25,7 @@ func (n Nerdctl) Detect(ctx context.Context, m *Machine) (Found, error) {
 		f.Version = fields[len(fields)-1] // "nerdctl version 2.0.0"
 	}
 	dir, err := n.dir(m)
-	f.Mirrors = hostsMirrors(m, dir)
+	f.Mirrors, f.Closed = hostsMirrors(m, dir), hostsClosed(m, dir)
 	return f, err
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"io/fs"
-	"os"
 	"os/exec"
 	"path"
 	"reflect"
@@ -162,28 +160,7 @@ func (MicroK8s) Name() string { return "microk8s" }
 func (MicroK8s) Detect(ctx context.Context, m *Machine) (Found, error) {
 	f := detect(ctx, m, "microk8s", "version")
 	f.Present = f.Present || m.Exists("/var/snap/microk8s/current")
-	entries, err := os.ReadDir(m.Path(microk8sDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	for _, e := range entries {
-		file := path.Join(microk8sDir, e.Name(), "hosts.toml")
-		raw, err := m.Read(file)
-		if err != nil || raw == nil {
-			continue
-		}
-		var hosts struct {
-			Host map[string]any `toml:"host"`
-		}
-		if err := toml.Unmarshal(raw, &hosts); err != nil {
-			return f, unreadable(file, err)
-		}
-		f.Files = append(f.Files, file)
-		for url := range hosts.Host {
-			f.Mirrors = append(f.Mirrors, e.Name()+" = "+url)
-		}
-	}
-	slices.Sort(f.Mirrors)
+	f.Mirrors, f.Closed = hostsMirrors(m, microk8sDir), hostsClosed(m, microk8sDir)
 	return f, nil
 }
 

@@ -124,12 +124,13 @@ func TestWhatIsConfiguredIsSeen(t *testing.T) {
 		want   string
 		closed bool
 	}{
-		"podman":   {Podman{}, tree{"/etc/containers/registries.conf": "[[registry]]\nlocation = 'quay.io'\n[[registry.mirror]]\nlocation = 'm/quay.io'\n"}, "[quay.io = m/quay.io]", false},
-		"closed":   {Podman{}, tree{"/etc/containers/registries.conf": "[[registry]]\nprefix = 'quay.io'\nlocation = 'm/quay.io'\n"}, "[quay.io = m/quay.io]", true},
-		"k3s":      {K3s(), tree{"/etc/rancher/k3s/registries.yaml": "mirrors:\n  quay.io:\n    endpoint: ['https://m']\n", "/etc/rancher/k3s/config.yaml.d/50-sampan.yaml": "x"}, "[quay.io = https://m]", true},
-		"buildkit": {BuildKit{}, tree{"/etc/buildkit/buildkitd.toml": "[registry.'quay.io']\nmirrors = ['m']\n"}, "[quay.io = m]", false},
-		"microk8s": {MicroK8s{}, tree{microk8sDir + "/quay.io/hosts.toml": "[host.'https://m']\n"}, "[quay.io = https://m]", false},
-		"nothing":  {K3s(), nil, "[]", false},
+		"podman":           {Podman{}, tree{"/etc/containers/registries.conf": "[[registry]]\nlocation = 'quay.io'\n[[registry.mirror]]\nlocation = 'm/quay.io'\n"}, "[quay.io = m/quay.io]", false},
+		"closed":           {Podman{}, tree{"/etc/containers/registries.conf": "[[registry]]\nprefix = 'quay.io'\nlocation = 'm/quay.io'\n"}, "[quay.io = m/quay.io]", true},
+		"k3s":              {K3s(), tree{"/etc/rancher/k3s/registries.yaml": "mirrors:\n  quay.io:\n    endpoint: ['https://m']\n", "/etc/rancher/k3s/config.yaml.d/50-sampan.yaml": "x"}, "[quay.io = https://m]", true},
+		"buildkit":         {BuildKit{}, tree{"/etc/buildkit/buildkitd.toml": "[registry.'quay.io']\nmirrors = ['m']\n"}, "[quay.io = m]", false},
+		"microk8s":         {MicroK8s{}, tree{microk8sDir + "/quay.io/hosts.toml": "[host.'https://m']\n"}, "[quay.io = https://m]", false},
+		"microk8s, closed": {MicroK8s{}, tree{microk8sDir + "/quay.io/hosts.toml": "server = 'https://m'\n[host.'https://m']\n", microk8sDir + "/x/hosts.toml": "["}, "[quay.io = https://m]", true},
+		"nothing":          {K3s(), nil, "[]", false},
 	} {
 		t.Run(fact, func(t *testing.T) {
 			m, _ := machine(t, c.files)

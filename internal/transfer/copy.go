@@ -1,8 +1,226 @@
 package transfer
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
 
-// Copy carries the jobs to a writer.
+	"golang.org/x/sync/errgroup"
+
+	"sampan/internal/oci"
+	"sampan/internal/progress"
+)
+
+// Defaults of [Options].
+const (
+	defaultBlobs  = 6
+	defaultImages = 4
+)
+
+// A Collision is two sources that would have the same name at the target.
+type Collision struct {
+	Target  oci.Reference
+	Sources [2]oci.Reference
+}
+
+// Error implements error.
+func (e *Collision) Error() string {
+	return fmt.Sprintf("%s and %s would both become %s", e.Sources[0], e.Sources[1], e.Target)
+}
+
+// Copy carries the jobs to a writer. First it looks at all of them: at the sources,
+// and at what the target has of them. Two jobs of one name with different content
+// are a [*Collision], and nothing is done. When any job cannot be done, nothing is
+// sent either, unless Options.KeepGoing is set. A job that fails later keeps no other
+// from going.
+//
+// The error joins those of all jobs. The Report has a Result for each job, whatever
+// the error is.
 func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) {
-	return Report{}, nil
+	c := newCopier(w, o)
+	images := make([]*image, len(jobs))
+	for i, job := range jobs {
+		images[i] = &image{job: job, result: Result{Job: job}}
+	}
+	if err := named(jobs, func(int) oci.Digest { return oci.Digest{} }); err != nil {
+		return c.report(images), err
+	}
+	c.each(ctx, images, c.plan)
+	// Tags are known by now: what they point at may be the same after all, or not.
+	if err := named(jobs, func(i int) oci.Digest { return images[i].result.Descriptor.Digest }); err != nil {
+		return c.report(images), err
+	}
+	failed := slices.ContainsFunc(images, func(im *image) bool { return im.result.Err != nil })
+	if err := c.note(ctx, images); err != nil {
+		return c.report(images), err
+	}
+	if !failed || c.o.KeepGoing {
+		c.expect(ctx, images)
+		if !o.DryRun {
+			c.each(ctx, images, c.carry)
+		}
+	}
+	var errs []error
+	for _, im := range images {
+		if im.result.Err != nil {
+			errs = append(errs, fmt.Errorf("copy %s: %w", im.job.Source, im.result.Err))
+		}
+	}
+	return c.report(images), errors.Join(errs...)
+}
+
+// named refuses two sources on one name. What is known to have the same digest is one
+// source; a zero digest is not known yet, and then only repositories and tags count
+// that cannot be the same.
+func named(jobs []Job, digest func(int) oci.Digest) error {
+	type name struct {
+		repo oci.Repository
+		tag  oci.Tag
+	}
+	first := map[name]int{}
+	for i, job := range jobs {
+		for _, tag := range job.Tags {
+			k := name{job.Target, tag}
+			j, taken := first[k]
+			if !taken {
+				first[k] = i
+				continue
+			}
+			a, b := digest(i), digest(j)
+			same := jobs[j].Source == job.Source && slices.Equal(jobs[j].Platforms, job.Platforms)
+			if same || !a.IsZero() && a == b {
+				continue
+			}
+			if a.IsZero() && b.IsZero() && jobs[j].Source.Repository == job.Source.Repository && jobs[j].Source.Tag != job.Source.Tag {
+				continue // two tags of one repository may be the same image: see later
+			}
+			return &Collision{Target: oci.Reference{Repository: job.Target, Tag: tag}, Sources: [2]oci.Reference{jobs[j].Source, job.Source}}
+		}
+	}
+	return nil
+}
+
+// A copier is one run of Copy.
+type copier struct {
+	w     Writer
+	o     Options
+	blobs chan struct{} // a place for each blob that may move at once
+
+	mu      sync.Mutex
+	byBlob  map[oci.Digest]*blobState
+	byPut   map[place]*flight
+	sent    Count
+	present Count
+	notes   []Note
+}
+
+// A place is content of a repository at the target.
+type place struct {
+	repo   oci.Repository
+	digest oci.Digest
+}
+
+func newCopier(w Writer, o Options) *copier {
+	if o.Blobs <= 0 {
+		o.Blobs = defaultBlobs
+	}
+	if o.Images <= 0 {
+		o.Images = defaultImages
+	}
+	if o.Progress == nil {
+		o.Progress = progress.None()
+	}
+	if o.Pause == nil {
+		o.Pause = Backoff
+	}
+	return &copier{
+		w: w, o: o, blobs: make(chan struct{}, o.Blobs),
+		byBlob: map[oci.Digest]*blobState{}, byPut: map[place]*flight{},
+	}
+}
+
+// each does a step for all images that have not failed, some at once.
+func (c *copier) each(ctx context.Context, images []*image, step func(context.Context, *image) error) {
+	var g errgroup.Group
+	g.SetLimit(c.o.Images)
+	for _, im := range images {
+		if im.result.Err != nil {
+			continue
+		}
+		g.Go(func() error {
+			im.result.Err = step(ctx, im)
+			return nil
+		})
+	}
+	_ = g.Wait() // each image has its own error
+}
+
+// note asks the target what a person should know beforehand.
+func (c *copier) note(ctx context.Context, images []*image) error {
+	n, ok := c.w.(Noter)
+	if !ok {
+		return nil
+	}
+	referrers := map[oci.Repository]bool{}
+	for _, im := range images {
+		if im.result.Err == nil {
+			referrers[im.job.Target] = referrers[im.job.Target] || im.attached
+		}
+	}
+	var order []oci.Repository
+	for _, im := range images {
+		if _, known := referrers[im.job.Target]; known && !slices.Contains(order, im.job.Target) {
+			order = append(order, im.job.Target)
+		}
+	}
+	for _, repo := range order {
+		notes, err := n.Notes(ctx, repo, referrers[repo])
+		if err != nil {
+			return err
+		}
+		c.notes = append(c.notes, notes...)
+	}
+	if c.o.Noted != nil && len(c.notes) > 0 {
+		c.o.Noted(c.notes)
+	}
+	return nil
+}
+
+func (c *copier) report(images []*image) Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := Report{Notes: c.notes, Sent: c.sent, Present: c.present}
+	for _, im := range images {
+		r.Images = append(r.Images, im.result)
+	}
+	return r
+}
+
+// Backoff waits for what the error says, where it says something within five minutes,
+// or else for half a second, doubled each time, up to 15 seconds. After six times, and
+// where asking again makes no sense, it returns err.
+func Backoff(ctx context.Context, n int, err error) error {
+	const most, longest = 6, 5 * time.Minute
+	if n > most || ctx.Err() != nil || oci.IsAnswer(err) {
+		return err
+	}
+	wait := min(time.Second/4<<n, 15*time.Second)
+	var e *oci.Error
+	if errors.As(err, &e) && e.RetryAfter > 0 {
+		if e.RetryAfter > longest {
+			return err
+		}
+		wait = e.RetryAfter
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }

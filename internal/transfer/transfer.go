@@ -110,12 +110,17 @@ type Job struct {
 type Options struct {
 	// Blobs and Images bound how many are carried at once; zero means 6 and 4.
 	Blobs, Images int
+	// KeepGoing carries the other jobs where the source or the target of one cannot be
+	// looked at; otherwise nothing is sent then.
+	KeepGoing bool
 	// DryRun looks at everything and sends nothing.
 	DryRun bool
 	// Progress hears how it goes; nil means nobody.
 	Progress progress.Sink
-	// Pause waits before a source is asked again, the n-th time from 1 on without
-	// progress; nil means [Backoff].
+	// Noted hears the notes of the target before anything is sent; nil means nobody.
+	Noted func([]Note)
+	// Pause waits before a source or target that gave no answer is asked again, the n-th
+	// time from 1 on without progress, or returns why not; nil means [Backoff].
 	Pause func(ctx context.Context, n int, err error) error
 }
 
@@ -124,10 +129,10 @@ type Report struct {
 	Images []Result `json:"images"`
 	// Notes were told before anything was sent.
 	Notes []Note `json:"notes,omitempty"`
-	// Sent counts what has crossed; a dry run counts what would.
+	// Sent counts blobs that have crossed; a dry run counts those that would.
 	Sent Count `json:"sent"`
-	// Mounted counts blobs that the target took from another of its repositories,
-	// as far as it says so.
+	// Present counts those of them that need not: the target had them, or took them
+	// from another of its repositories.
 	Present Count `json:"present"`
 }
 

@@ -58,7 +58,7 @@ func (r *Registry) authorize(ctx context.Context, ep *endpoint, repo oci.Reposit
 	case cred.Token != "":
 		return grant{header: "Bearer " + cred.Token}, nil
 	case c.scheme == "bearer":
-		return r.tokenAnew(ctx, ep, *c, cred, c.scope(ep.scope(repo)))
+		return r.tokenAnew(ctx, ep, *c, cred, c.scope(alsoScope(ctx, ep.scope(repo))))
 	case cred.Username != "":
 		return grant{header: basic(cred)}, nil
 	default:

@@ -24,6 +24,7 @@ type site struct {
 	name      string   // put before every repository name: "" or "docker.io/"
 	blobsOnly bool     // see Options.BlobsOnly
 	told      bool     // see Options.Told
+	write     bool     // see Options.Write
 
 	challenge atomic.Pointer[challenge] // nil until the endpoint has sent one
 	meter     meter
@@ -41,6 +42,7 @@ func newEndpoints(o Options) ([]*endpoint, error) {
 			return nil, err
 		}
 		ep.index = i
+		ep.write = o.Write
 		ep.blobsOnly = i < len(o.BlobsOnly) && o.BlobsOnly[i]
 		trusted = trusted || !ep.blobsOnly
 		list = append(list, ep)
@@ -80,8 +82,17 @@ func (s *site) url(repo oci.Repository, below string) *url.URL {
 	return &u
 }
 
-// scope is what a token must allow to read a repository here.
+// scope is what a token must allow to read a repository here, and to write to it
+// where that is wanted.
 func (s *site) scope(repo oci.Repository) string {
+	if s.write {
+		return s.pull(repo) + ",push"
+	}
+	return s.pull(repo)
+}
+
+// pull is the scope to read a repository.
+func (s *site) pull(repo oci.Repository) string {
 	return "repository:" + s.name + repo.Path() + ":pull"
 }
 

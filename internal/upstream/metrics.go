@@ -18,6 +18,7 @@ const (
 	kindReferrers kind = "referrers"
 	kindToken     kind = "token"
 	kindPing      kind = "ping"
+	kindPush      kind = "push"
 )
 
 // metrics are bound to one registry. Their labels are bounded: registries are

@@ -149,7 +149,7 @@ func (t *tokens) keyOf(realm *url.URL, service, scope string, cred Credential) s
 // with an identity token its OAuth 2 form, POST).
 func (r *Registry) fetchToken(ctx context.Context, ep *endpoint, realm *url.URL, service, scope string, cred Credential) (token, error) {
 	u := *realm
-	query := url.Values{"scope": {scope}}
+	query := url.Values{"scope": strings.Fields(scope)}
 	if service != "" {
 		query.Set("service", service)
 	}

@@ -133,6 +133,9 @@ func newRoute(o TransportOptions, rule Redirect, g *guard) *route {
 func (r *route) roundTrip(req *http.Request) (*http.Response, error) {
 	hop, err := r.hop(req)
 	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close() // as every RoundTripper must
+		}
 		return nil, err
 	}
 	via := r.common

@@ -24,7 +24,9 @@
 //   - in a context with an [oci.Login] nobody is asked but as that one, and no
 //     endpoint that does not learn who asks;
 //   - errors carry the specification's code and neither tokens nor the query
-//     of an URL.
+//     of an URL;
+//   - nothing is written but by [Registry.Push], which sends a body again only
+//     where the answer to it was a redirect or asked for a token.
 //
 // It does not cache anything but tokens, does not verify blobs (they stream;
 // whoever keeps them does), does not retry what failed at the last endpoint,
@@ -97,6 +99,10 @@ type Options struct {
 	// TokenRealms are further host names to whose token endpoints credentials
 	// may be sent. Those on the endpoint's own registrable domain always may.
 	TokenRealms []string
+
+	// Write asks token endpoints for the right to push as well as to pull, for
+	// [Registry.Push].
+	Write bool
 
 	// Egress is how requests leave. It has no effect on a Transport that is given.
 	Egress Egress

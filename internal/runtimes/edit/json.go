@@ -3,6 +3,7 @@ package edit
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -59,7 +60,11 @@ func decodeJSON(src []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(src))
 	d.UseNumber()
 	if err := d.Decode(&v); err != nil {
-		return nil, fmt.Errorf("line %d: %w", 1+bytes.Count(src[:min(int(d.InputOffset()), len(src))], []byte("\n")), err)
+		at := d.InputOffset()
+		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+			at = syntax.Offset
+		}
+		return nil, fmt.Errorf("line %d: %w", 1+bytes.Count(src[:min(int(at), len(src))], []byte("\n")), err)
 	}
 	if d.More() || len(bytes.TrimSpace(src[d.InputOffset():])) > 0 {
 		return nil, &UnsafeError{Reason: "there is something after the object"}
@@ -144,8 +149,11 @@ func (d *jsonFile) replace(m jsonMember, value any) string {
 func (d *jsonFile) insert(open, end int, members []jsonMember, name string, value any) string {
 	if len(members) > 0 {
 		last := members[len(members)-1]
-		gap := d.keyGap(last.keyAt)
-		return d.text[:last.endedAt] + "," + gap + renderJSON(name) + d.text[last.keyEnd:last.at] + renderJSON(value) + d.text[last.endedAt:]
+		gap, colon := d.keyGap(last.keyAt), d.text[last.keyEnd:last.at]
+		if len(colon) > len(": ") {
+			colon = ": " // values in columns
+		}
+		return d.text[:last.endedAt] + "," + gap + renderJSON(name) + colon + renderJSON(value) + d.text[last.endedAt:]
 	}
 	line := d.text[strings.LastIndexByte(d.text[:open], '\n')+1 : open]
 	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]

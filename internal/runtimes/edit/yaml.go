@@ -354,7 +354,9 @@ func find(m *yaml.Node, name string) int {
 func (d *yamlFile) end(n int) int {
 	for n > 0 {
 		line := strings.TrimSpace(d.lines[n-1])
-		if line != "" && line[0] != '#' && !strings.HasPrefix(d.lines[n-1], "...") {
+		rest, ends := strings.CutPrefix(d.lines[n-1]+" ", "...")
+		ends = ends && strings.ContainsAny(rest[:1], " \t\r\n") // "...: 1" is a key
+		if line != "" && line[0] != '#' && !ends {
 			break
 		}
 		n--

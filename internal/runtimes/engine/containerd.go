@@ -104,6 +104,7 @@ func usualNamespace(kind Kind, address string) string {
 
 // Pull implements [Engine].
 func (c *containerdEngine) Pull(ctx context.Context, image Image, progress Progress) (Result, error) {
+	ctx = quiet(ctx)
 	unlock, err := lock(ctx, c.Address()+" "+image.pulled())
 	if err != nil {
 		return Result{}, c.failed(ctx, StepPull, image, err)
@@ -140,7 +141,7 @@ func (c *containerdEngine) Pull(ctx context.Context, image Image, progress Progr
 func (c *containerdEngine) pull(ctx context.Context, image Image, name string, layers *layers) (images.Image, error) {
 	var none images.Image
 	opts := []containerd.RemoteOpt{
-		containerd.WithResolver(c.resolver(image, name, layers)),
+		containerd.WithResolver(c.options.resolver(image, name, layers)),
 		containerd.WithImageHandlerWrapper(layers.watch),
 	}
 	if c.options.AllPlatforms {
@@ -231,7 +232,8 @@ func (c *containerdEngine) failed(ctx context.Context, step Step, image Image, e
 	}
 	if step == StepPull {
 		e.Mirror = image.mirrorHost()
-		if h := c.options.hint(ctx, e.Mirror); h == HintMirrorDown {
+		switch h := c.options.hint(ctx, image); h {
+		case HintMirrorDown, HintUntrusted:
 			e.Hint = h
 		}
 	}

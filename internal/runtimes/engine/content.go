@@ -2,17 +2,22 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/log"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 )
 
 // openable dials a socket, because the client of containerd would go on trying.
@@ -27,9 +32,9 @@ func openable(ctx context.Context, address string) error {
 	return conn.Close()
 }
 
-// resolver reads the image at the mirror, and calls it by its own name.
-func (c *containerdEngine) resolver(image Image, name string, l *layers) remotes.Resolver {
-	o := c.options
+// resolver reads an image at the mirror, and calls it by the name that is given.
+// layers may be nil.
+func (o Options) resolver(image Image, name string, l *layers) *renamed {
 	client := &http.Client{Transport: o.transport()}
 	authorizer := docker.NewDockerAuthorizer(docker.WithAuthClient(client), docker.WithAuthCreds(func(host string) (string, string, error) {
 		if host != image.mirrorHost() {
@@ -46,6 +51,7 @@ func (c *containerdEngine) resolver(image Image, name string, l *layers) remotes
 	return &renamed{
 		at:   docker.NewResolver(docker.ResolverOptions{Hosts: hosts, Headers: http.Header{"User-Agent": {"sampan"}}}),
 		from: image.pulled(), name: name, layers: l,
+		client: client, authorizer: authorizer, manifest: o.scheme() + "://" + image.mirrorHost() + "/v2/" + image.path(),
 	}
 }
 
@@ -54,11 +60,93 @@ type renamed struct {
 	at         remotes.Resolver
 	from, name string
 	layers     *layers
+
+	client     *http.Client
+	authorizer docker.Authorizer
+	manifest   string // URL
 }
 
 func (r *renamed) Resolve(ctx context.Context, _ string) (string, ocispec.Descriptor, error) {
 	_, desc, err := r.at.Resolve(ctx, r.from)
+	if err != nil && ctx.Err() == nil {
+		if said := r.said(ctx, err); said != "" {
+			err = &answer{said, err}
+		}
+	}
 	return r.name, desc, err
+}
+
+// An answer is an error of the mirror in its own words.
+type answer struct {
+	said string
+	err  error
+}
+
+func (a *answer) Error() string { return a.said }
+func (a *answer) Unwrap() error { return a.err }
+
+// said is what the mirror says of an error: in the answer that led to it or, because
+// that to a HEAD has no body, in the answer to the same as a GET. Empty is nothing.
+func (r *renamed) said(ctx context.Context, err error) string {
+	if status := (remoteserrors.ErrUnexpectedStatus{}); errors.As(err, &status) && len(status.Body) > 0 {
+		return messages(status.Body)
+	}
+	if unreachable(err) {
+		return ""
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.manifest, nil)
+	if err != nil {
+		return ""
+	}
+	request.Header.Set("Accept", strings.Join([]string{
+		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, images.MediaTypeDockerSchema2Manifest, images.MediaTypeDockerSchema2ManifestList,
+	}, ", "))
+	if err := r.authorizer.Authorize(ctx, request); err != nil {
+		return ""
+	}
+	response, err := r.client.Do(request)
+	if err != nil {
+		return ""
+	}
+	defer response.Body.Close()
+	if response.StatusCode < http.StatusBadRequest {
+		return ""
+	}
+	const most = 64 << 10
+	body, err := io.ReadAll(io.LimitReader(response.Body, most))
+	if err != nil {
+		return ""
+	}
+	return messages(body)
+}
+
+// messages are those of the specification's errors in a body.
+func messages(body []byte) string {
+	var e struct {
+		Errors []struct{ Code, Message string }
+	}
+	if json.Unmarshal(body, &e) != nil {
+		return ""
+	}
+	var said []string
+	for _, one := range e.Errors {
+		said = append(said, strings.TrimSuffix(strings.ToLower(strings.ReplaceAll(one.Code, "_", " "))+": "+one.Message, ": "))
+	}
+	return strings.Join(said, "; ")
+}
+
+// unreachable tells whether an error is of a connection, and not of an answer.
+func unreachable(err error) bool {
+	var e *url.Error
+	return errors.As(err, &e)
+}
+
+// quiet keeps the libraries from writing to standard error: what they would say is in
+// their errors.
+func quiet(ctx context.Context) context.Context {
+	l := logrus.New()
+	l.SetOutput(io.Discard)
+	return log.WithLogger(ctx, logrus.NewEntry(l))
 }
 
 func (r *renamed) Fetcher(ctx context.Context, _ string) (remotes.Fetcher, error) {

@@ -164,7 +164,7 @@ func (d *dockerEngine) failed(ctx context.Context, step Step, image Image, err e
 		return e
 	}
 	e.Mirror = image.mirrorHost()
-	e.Hint = d.options.hint(ctx, e.Mirror)
+	e.Hint = d.options.hint(ctx, image)
 	return e
 }
 

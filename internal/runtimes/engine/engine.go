@@ -61,6 +61,15 @@ func (i Image) pulled() string {
 	return strings.Replace(i.Mirror, ":"+i.Ref.Tag.String()+"@", "@", 1)
 }
 
+// path is that of the manifest below /v2/ at the mirror.
+func (i Image) path() string {
+	_, path, _ := strings.Cut(i.pulled(), "/")
+	if !i.Ref.Digest.IsZero() {
+		return strings.Replace(path, "@", "/manifests/", 1)
+	}
+	return strings.TrimSuffix(path, ":"+i.Ref.Tag.String()) + "/manifests/" + i.Ref.Tag.String()
+}
+
 // canonical is the own name by digest alone; empty without a digest.
 func (i Image) canonical() string {
 	if i.Ref.Digest.IsZero() {
@@ -161,6 +170,7 @@ const (
 	HintPermission Hint = "permission" // the engine's socket may not be opened
 	HintMirrorDown Hint = "mirror"     // the mirror does not answer this machine either
 	HintPlainHTTP  Hint = "plain-http" // the engine may insist on TLS
+	HintUntrusted  Hint = "untrusted"  // the mirror's certificate is not trusted on this machine
 	HintCA         Hint = "ca"         // the engine may not know the mirror's certificate authority
 	HintSSH        Hint = "ssh"        // an address of a kind that is not spoken here
 )

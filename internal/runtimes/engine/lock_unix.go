@@ -23,17 +23,17 @@ func lock(ctx context.Context, name string) (unlock func(), err error) {
 	nothing := func() {}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return nothing, nil //nolint:nilerr // without a place there is no lock
+		return nothing, nil // without a place there is no lock
 	}
 	dir = filepath.Join(dir, "sampan", "pull")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nothing, nil //nolint:nilerr // a home that cannot be written has no lock
+		return nothing, nil // a home that cannot be written has no lock
 	}
 	const digits = 3
 	sum := sha256.Sum256([]byte(name))
 	f, err := os.OpenFile(filepath.Join(dir, hex.EncodeToString(sum[:])[:digits]+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nothing, nil //nolint:nilerr // as above
+		return nothing, nil // as above
 	}
 	const again = 100 * time.Millisecond
 	tick := time.NewTicker(again)
@@ -45,7 +45,7 @@ func lock(ctx context.Context, name string) (unlock func(), err error) {
 			return func() { f.Close() }, nil
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			f.Close()
-			return nothing, nil //nolint:nilerr // a file system without locks
+			return nothing, nil // a file system without locks
 		}
 		select {
 		case <-tick.C:

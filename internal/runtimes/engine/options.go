@@ -42,12 +42,17 @@ type Options struct {
 
 	// Getenv reads the environment.
 	Getenv func(string) string
+
+	anonymous bool // the mirror is asked as nobody
 }
 
 // login is whom to be at the mirror: the person's settings, or what Docker's
 // configuration and its credential helpers hold for the host. An empty username with a
 // password is an identity token.
 func (o Options) login(ctx context.Context, host string) (username, password string, err error) {
+	if o.anonymous {
+		return "", "", nil
+	}
 	if o.Username != "" {
 		return o.Username, o.Password, nil
 	}
@@ -101,25 +106,26 @@ func (o Options) scheme() string {
 	return "https"
 }
 
-// hint looks why an engine could not pull from the mirror: whether that answers at
-// all, and what the engine may not know of it.
-func (o Options) hint(ctx context.Context, host string) Hint {
-	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// hint looks why an engine could not pull from the mirror, by asking for the manifest
+// from here. What the mirror answers to the engine needs no hint. It is asked without a
+// login: one that is wrong has been tried often enough, and mirrors count that.
+func (o Options) hint(ctx context.Context, image Image) Hint {
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(quiet(ctx), patience)
 	defer cancel()
-	t := o.transport()
-	defer t.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, o.scheme()+"://"+host+"/v2/", nil)
-	if err != nil {
-		return HintMirrorDown
-	}
-	answer, err := t.RoundTrip(r)
-	if err != nil {
-		return HintMirrorDown
-	}
-	_ = answer.Body.Close()
+	o.anonymous = true
+	r := o.resolver(image, image.Mirror, nil)
+	defer r.client.CloseIdleConnections()
+	_, _, err := r.Resolve(ctx, image.Mirror)
+	var untrusted *tls.CertificateVerificationError
 	switch {
-	case o.PlainHTTP && !isLoopback(host):
+	case errors.As(err, &untrusted):
+		return HintUntrusted
+	case err != nil && unreachable(err):
+		return HintMirrorDown
+	case err != nil:
+		return ""
+	case o.PlainHTTP && !isLoopback(image.mirrorHost()):
 		return HintPlainHTTP
 	case o.CA != nil:
 		return HintCA

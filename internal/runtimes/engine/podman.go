@@ -82,7 +82,7 @@ func (p *podmanEngine) Pull(ctx context.Context, image Image, progress Progress)
 	if err != nil {
 		return Result{}, p.failed(ctx, StepPull, image, err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what stays is cleaned up with its folder
 	if p.remote {
 		return p.pullRemote(ctx, image, dir, tell(progress))
 	}
@@ -106,7 +106,7 @@ func (p *podmanEngine) pullLocal(ctx context.Context, image Image, dir string, p
 		existed := p.id(ctx, second) == id
 		if _, err := p.run(ctx, nil, "tag", id, second); err != nil {
 			if had == "" {
-				p.cleanUp(ctx, "rmi", first)
+				_ = p.cleanUp(ctx, "rmi", first) // the error that is told is the one before
 			}
 			return Result{}, p.failed(ctx, StepTag, image, err)
 		}
@@ -277,7 +277,7 @@ func (p *podmanEngine) runWith(ctx context.Context, env []string, line func(stri
 		failed <- last
 	}()
 	err := cmd.Run()
-	w.Close()
+	_ = w.Close() // of a pipe: it has no error
 	last := <-failed
 	if ctx.Err() != nil {
 		return "", ctx.Err()
@@ -296,8 +296,8 @@ func (p *podmanEngine) failed(ctx context.Context, step Step, image Image, err e
 	}
 	if step == StepPull {
 		e.Mirror = image.mirrorHost()
-		switch h := p.options.hint(ctx, e.Mirror); {
-		case h == HintMirrorDown, h == HintCA && p.remote:
+		switch h := p.options.hint(ctx, image); {
+		case h == HintMirrorDown, h == HintUntrusted, h == HintCA && p.remote:
 			e.Hint = h
 		}
 	}

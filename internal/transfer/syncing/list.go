@@ -23,6 +23,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"sampan/internal/oci"
+	"sampan/internal/schedule/timetable"
 	"sampan/internal/transfer"
 )
 
@@ -46,6 +47,19 @@ type List struct {
 	Every    time.Duration `yaml:"every"`
 	// Names is the rule of names below targets that end in "/".
 	Names Naming `yaml:"names"`
+
+	table *timetable.Timetable // of Schedule
+}
+
+// Repeats tells whether one run follows another.
+func (l *List) Repeats() bool { return l.Every > 0 || l.table != nil }
+
+// Next is when the next run is, after a time.
+func (l *List) Next(after time.Time) time.Time {
+	if l.table != nil {
+		return l.table.Next(after)
+	}
+	return after.Add(l.Every)
 }
 
 // Naming is how images are named below a target; the zero value keeps their paths.
@@ -112,9 +126,15 @@ func (t *Tags) UnmarshalYAML(unmarshal func(any) error) error {
 // MaxFile bounds a list, in bytes.
 const MaxFile = 1 << 20
 
-// Read reads a list. The error says what is wrong with it and where, all at once, in
-// the language that text chooses.
-func Read(r io.Reader, name string, text func(english, chinese string) string) (*List, error) {
+// More is what is added to a list that is read.
+type More struct {
+	Targets []string        // of images that say none, beside the list's
+	Images  []oci.Reference // that go as they are
+}
+
+// Read reads a list, and adds more to it. The error says what is wrong with it and
+// where, all at once, in the language that text chooses.
+func Read(r io.Reader, name string, more More, text func(english, chinese string) string) (*List, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err != nil {
 		return nil, err
@@ -125,6 +145,10 @@ func Read(r io.Reader, name string, text func(english, chinese string) string) (
 	var l List
 	if err := yaml.UnmarshalWithOptions(raw, &l, yaml.Strict()); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, true))
+	}
+	l.Targets = append(l.Targets, more.Targets...)
+	for _, ref := range more.Images {
+		l.Images = append(l.Images, Source{Source: ref.String()})
 	}
 	c := checker{name: name, raw: raw, text: text}
 	c.list(&l)
@@ -160,6 +184,12 @@ func (c *checker) list(l *List) {
 	}
 	if l.Schedule != "" && l.Every != 0 {
 		c.complain("$.every", "%s", c.text("schedule and every exclude each other", "schedule 与 every 只能有一个"))
+	}
+	if l.Schedule != "" {
+		var err error
+		if l.table, err = timetable.Parse(l.Schedule, time.Local); err != nil {
+			c.complain("$.schedule", c.text("%q is no five fields of cron: %v", "%q 不是五个 cron 字段：%v"), l.Schedule, err)
+		}
 	}
 	if l.Every < 0 || l.Every > 0 && l.Every < time.Minute {
 		c.complain("$.every", c.text("at least 1m, not %s", "至少为 1m，而不是 %s"), l.Every)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sampan/internal/oci"
 )
@@ -15,7 +16,7 @@ func english(s, _ string) string { return s }
 
 func read(t *testing.T, text string) *List {
 	t.Helper()
-	l, err := Read(strings.NewReader(text), "sync.yaml", english)
+	l, err := Read(strings.NewReader(text), "sync.yaml", More{}, english)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestWhichTags(t *testing.T) {
 func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 	const text = `targets: [m.test/]
 every: 10s
-schedule: "0 3 * * *"
+schedule: "0 3 * *"
 names: {rule: flat}
 platforms: [a/b/c/d]
 images:
@@ -79,12 +80,12 @@ images:
     tags: {semver: "new", newest: -1, include: ["["]}
     platforms: [linux/amd64, linux/]
 `
-	_, err := Read(strings.NewReader(text), "sync.yaml", english)
+	_, err := Read(strings.NewReader(text), "sync.yaml", More{}, english)
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		"sync.yaml:2:8: every: schedule and every", "sync.yaml:2:8: every: at least 1m", `names.rule: keep, flatten or template, not "flat"`,
+		"sync.yaml:2:8: every: schedule and every", "sync.yaml:2:8: every: at least 1m", `sync.yaml:3:11: schedule: "0 3 * *" is no`, `names.rule: keep, flatten or template, not "flat"`,
 		"sync.yaml:5:13: platforms[0]", `sync.yaml:7:5: images[0]: "UPPER" is not`, "images[1]: nginx:1 names one image",
 		"sync.yaml:11:20: images[2].tags.semver", "images[2].tags.newest: 0", `images[2].tags.include[0]: "["`, "sync.yaml:12:30: images[2].platforms[1]",
 	} {
@@ -93,12 +94,12 @@ images:
 		}
 	}
 	for _, text := range []string{"", "targets: [m.test/]", "images: [nginx]", "kubernetes: [v1.31.0]", "imagse: []", "images: {", "images: [{sources: x}]"} {
-		if l, err := Read(strings.NewReader(text), "sync.yaml", english); err == nil || !strings.Contains(err.Error(), "sync.yaml") {
+		if l, err := Read(strings.NewReader(text), "sync.yaml", More{}, english); err == nil || !strings.Contains(err.Error(), "sync.yaml") {
 			t.Errorf("%q: %+v, %v", text, l, err)
 		}
 	}
 	chinese := func(_, s string) string { return s }
-	if _, err := Read(strings.NewReader("images: [nginx]"), "sync.yaml", chinese); err == nil || !strings.Contains(err.Error(), "复制到哪里") {
+	if _, err := Read(strings.NewReader("images: [nginx]"), "sync.yaml", More{}, chinese); err == nil || !strings.Contains(err.Error(), "复制到哪里") {
 		t.Errorf("in Chinese: %v", err)
 	}
 }
@@ -184,5 +185,21 @@ func TestANameThatCannotBeIsAFailureOfItsImage(t *testing.T) {
 	got, failed, err := expand(t, "targets: [m.test/]\nimages: [quay.io/a/bad:1, quay.io/a/b:1]\n", &lister{}, refuse)
 	if err != nil || len(got) != 1 || len(failed) != 1 || failed[0].Source != "quay.io/a/bad:1" {
 		t.Errorf("got %v, %v, %v", got, failed, err)
+	}
+}
+
+func TestWhenTheNextRunIs(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
+	for text, want := range map[string]time.Time{
+		"every: 90m":             begin.Add(90 * time.Minute),
+		`schedule: "30 3 * * *"`: time.Date(2026, 3, 2, 3, 30, 0, 0, time.Local),
+	} {
+		l := read(t, "targets: [m.test/]\nimages: [nginx]\n"+text)
+		if got := l.Next(begin); !l.Repeats() || !got.Equal(want) {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+	if read(t, "targets: [m.test/]\nimages: [nginx]\n").Repeats() {
+		t.Error("a list without a schedule runs again")
 	}
 }

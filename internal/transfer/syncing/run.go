@@ -90,7 +90,7 @@ func (r *Report) copy(ctx context.Context, registry oci.Registry, items []Item, 
 		return
 	}
 	options := o.Copy
-
+	options.KeepGoing = true
 	report, err := transfer.Copy(ctx, jobs, target, options)
 	r.Blobs, r.Bytes = r.Blobs+report.Sent.Blobs, r.Bytes+report.Sent.Bytes
 	for i, it := range of {
@@ -139,53 +139,58 @@ func (it Item) name() string {
 	return ref.String()
 }
 
-// prune deletes tags of the repositories whose tags the list chooses. Tags of
-// signatures belong to images and stay.
-func (r *Report) prune(ctx context.Context, items []Item, o Options) {
+// Doomed are the tags that pruning would delete: those of repositories whose tags the
+// list chooses, that no item has. Tags of signatures belong to images and stay.
+func Doomed(ctx context.Context, items []Item, target func(oci.Registry) (Target, error)) ([]oci.Reference, error) {
 	wanted := make(map[oci.Repository][]oci.Tag)
 	var order []oci.Repository
 	for _, it := range items {
-		if _, seen := wanted[it.Target]; !seen && it.Pruned {
+		if it.Pruned && !slices.Contains(order, it.Target) {
 			order = append(order, it.Target)
 		}
-		if it.Pruned || wanted[it.Target] != nil {
-			wanted[it.Target] = append(wanted[it.Target], it.Tag)
-		}
+		wanted[it.Target] = append(wanted[it.Target], it.Tag)
 	}
-	for _, it := range items { // what goes to such a repository beside the choice stays
-		if _, pruned := wanted[it.Target]; pruned && !it.Pruned {
-			wanted[it.Target] = append(wanted[it.Target], it.Tag)
-		}
-	}
+	var doomed []oci.Reference
 	for _, repo := range order {
-		if err := r.pruneRepository(ctx, repo, wanted[repo], o); err != nil {
-			r.Images = append(r.Images, Outcome{Target: repo.String(), Result: Failed, Error: told(err)})
+		at, err := target(repo.Registry())
+		if err != nil {
+			return nil, err
+		}
+		there, err := at.Tags(ctx, repo)
+		if errors.Is(err, oci.ErrNameUnknown) {
+			continue // nothing has gone there yet
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", repo, err)
+		}
+		for _, tag := range there {
+			if !slices.Contains(wanted[repo], tag) && !attached(tag) {
+				doomed = append(doomed, oci.Reference{Repository: repo, Tag: tag})
+			}
 		}
 	}
+	return doomed, nil
 }
 
-func (r *Report) pruneRepository(ctx context.Context, repo oci.Repository, wanted []oci.Tag, o Options) error {
-	target, err := o.Target(repo.Registry())
+// prune deletes what is doomed.
+func (r *Report) prune(ctx context.Context, items []Item, o Options) {
+	doomed, err := Doomed(ctx, items, o.Target)
 	if err != nil {
-		return err
+		r.Images = append(r.Images, Outcome{Target: "--prune", Result: Failed, Error: told(err)})
 	}
-	there, err := target.Tags(ctx, repo)
-	if err != nil {
-		return err
-	}
-	for _, tag := range there {
-		if slices.Contains(wanted, tag) || attached(tag) {
-			continue
-		}
-		out := Outcome{Target: oci.Reference{Repository: repo, Tag: tag}.String(), Result: Pruned}
+	for _, ref := range doomed {
+		out := Outcome{Target: ref.String(), Result: Pruned}
 		if !o.Copy.DryRun {
-			if err := target.DeleteTag(ctx, repo, tag); err != nil {
+			at, err := o.Target(ref.Repository.Registry())
+			if err == nil {
+				err = at.DeleteTag(ctx, ref.Repository, ref.Tag)
+			}
+			if err != nil {
 				out.Result, out.Error = Failed, told(err)
 			}
 		}
 		r.Images = append(r.Images, out)
 	}
-	return nil
 }
 
 // attached tells whether a tag is one under which what refers to an image is found:

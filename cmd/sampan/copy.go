@@ -1,0 +1,354 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sampan/internal/mirror"
+	"sampan/internal/oci"
+	"sampan/internal/progress"
+	"sampan/internal/transfer"
+	"sampan/internal/transfer/remote"
+)
+
+func newCopyCommand() *cobra.Command {
+	var o copyOptions
+	cmd := &cobra.Command{
+		Use:   "copy SRC... DST",
+		Short: text("Copy images from registry to registry", "在镜像仓库之间复制镜像"),
+		Long: text(
+			"Copy images to another registry: all platforms, unless --platform chooses, byte for byte, so that digests stay\nthe same. What the target has is not sent; a copy that was cut off is finished by running it again. SRC may be\n\"-\": names are read from standard input, one a line.\n\nA DST that ends in / is a place below which images get their names by a rule: their own path, unless --flatten,\n--with-registry or --template say otherwise. Two images on one name are refused before anything is sent. Any\nother DST is the name of the copy; without a tag it gets the source's.\n\nCredentials are those of Docker (docker login). Registries on this machine (localhost) are spoken to by plain\nHTTP, others by HTTPS unless --plain-http names them. At the end is printed what to type to pull the copies.\n\nThe exit code is 0 when every image was copied, 1 when some were not, and 2 for a mistake in the command.",
+			"把镜像逐字节复制到另一个仓库，摘要保持不变；默认包含所有平台，可用 --platform 选择。目标已有的内容不再传输；\n中断后再次运行即可继续完成。SRC 可以是 \"-\"：从标准输入读取镜像名，每行一个。\n\n以 / 结尾的 DST 表示一个位置，其下的名字按规则得出：默认保留原路径，可用 --flatten、--with-registry 或\n--template 改变。若两个镜像会得到同一个名字，则在传输之前拒绝。其他形式的 DST 就是副本的名字；未写标签时\n使用来源的标签。\n\n凭据取自 Docker（docker login）。本机（localhost）的仓库使用明文 HTTP，其他仓库使用 HTTPS，除非用\n--plain-http 指定。结束时打印拉取副本的命令。\n\n退出码：0 表示全部复制成功，1 表示有些镜像未能复制，2 表示命令有误。"),
+		Example: "  sampan copy gcr.io/distroless/static:nonroot registry.example.com/base/static:nonroot\n" +
+			"  sampan copy --flatten gcr.io/google-samples/microservices-demo/emailservice:v0.10.0 docker.io/me/\n" +
+			"  sampan copy --all-tags --referrers quay.io/prometheus/prometheus localhost:5000/\n" +
+			"  kubeadm config images list | sampan copy --platform linux/amd64 --dry-run - registry.example.com/k8s/",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usagef("%s", text("copy takes the images to copy and, last, where to", "copy 需要要复制的镜像，以及最后的目标"))
+			}
+			return nil
+		},
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.platforms, "platform", nil, text("`OS/ARCH` to copy, such as linux/arm64, in the place of all; may be repeated. One alone is copied without the index around it", "只复制该平台 `OS/ARCH`，例如 linux/arm64；可重复。只指定一个时，不保留外层索引"))
+	f.BoolVarP(&o.allTags, "all-tags", "a", false, text("copy all tags of the repositories", "复制仓库的所有标签"))
+	f.BoolVar(&o.referrers, "referrers", false, text("copy signatures, SBOMs and attestations too", "同时复制签名、SBOM 和证明"))
+	f.BoolVar(&o.dryRun, "dry-run", false, text("look at everything and send nothing", "只检查，不传输"))
+	f.BoolVar(&o.keepGoing, "keep-going", false, text("copy the other images where one cannot be found", "某个镜像找不到时继续复制其他镜像"))
+	f.BoolVar(&o.naming.Flatten, "flatten", false, text("one name for the whole path: a/b becomes a.b", "把路径合并为一级名字：a/b 变为 a.b"))
+	f.StringVar(&o.naming.Separator, "separator", "", text("`TEXT` in the place of a slash (default .)", "代替斜线的字符 `TEXT`（默认 .）"))
+	f.BoolVar(&o.naming.Registry, "with-registry", false, text("put the name of the source's registry in front", "在名字前加上来源仓库的域名"))
+	f.StringVar(&o.naming.Template, "template", "", text("`TEMPLATE` of names, of {registry}, {path}, {flat}, {namespace} and {name}", "名字模板 `TEMPLATE`，可用 {registry}、{path}、{flat}、{namespace}、{name}"))
+	f.StringSliceVar(&o.plainHTTP, "plain-http", nil, text("`HOST:PORT` of a registry that is spoken to without TLS; may be repeated", "使用明文 HTTP 的仓库 `HOST:PORT`；可重复"))
+	f.StringVar(&o.ca, "ca", "", text("`FILE` with certificates, PEM, that are trusted beside the system's", "额外信任的 CA 证书文件 `FILE`，PEM 格式"))
+	f.IntVarP(&o.jobs, "jobs", "j", 0, text("`NUMBER` of blobs that are carried at once (default 6)", "同时传输的数据块数 `NUMBER`（默认 6）"))
+	f.BoolVarP(&o.quiet, "quiet", "q", false, text("print nothing but the names and digests of the copies", "只打印副本的名字与摘要"))
+	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text, or json for one event a line", "输出格式 `FORMAT`：text，或 json（每行一个事件）"))
+	return cmd
+}
+
+// copyOptions are what the command line says.
+type copyOptions struct {
+	platforms, plainHTTP                         []string
+	allTags, referrers, dryRun, keepGoing, quiet bool
+	naming                                       mirror.Naming
+	ca, output                                   string
+	jobs                                         int
+}
+
+// A copyTarget is where copies go.
+type copyTarget struct {
+	registry oci.Registry
+	below    string        // path; names by the rule are below it
+	ref      oci.Reference // the name of the only copy; zero where the rule names them
+}
+
+// parseTarget reads DST.
+func (o copyOptions) parseTarget(dst string, sources int) (copyTarget, error) {
+	place, byRule := strings.CutSuffix(dst, "/")
+	if byRule {
+		repo, err := oci.ParseRepository(place + "/x")
+		if err != nil {
+			return copyTarget{}, usagef(text("%q is no place in a registry: write HOST/ or HOST/NAMESPACE/", "%q 不是仓库中的位置：应写 HOST/ 或 HOST/NAMESPACE/"), dst)
+		}
+		below := strings.TrimSuffix(strings.TrimSuffix(repo.Path(), "x"), "/")
+		if repo.Registry() == oci.DockerHub && !strings.HasSuffix(place, "library") {
+			below = strings.TrimPrefix(below, "library")
+		}
+		return copyTarget{registry: repo.Registry(), below: below}, nil
+	}
+	if o.naming != (mirror.Naming{}) {
+		return copyTarget{}, usagef(text("names are made by a rule only below a place: write %s/", "只有在某个位置之下才按规则命名：请写 %s/"), dst)
+	}
+	if sources > 1 {
+		return copyTarget{}, usagef(text("several images cannot have one name: to copy them below a place, write %s/", "多个镜像不能使用同一个名字：如要复制到某个位置之下，请写 %s/"), dst)
+	}
+	ref, err := oci.ParseReference(dst)
+	if err != nil {
+		return copyTarget{}, &usageError{plain(err)}
+	}
+	if !ref.Digest.IsZero() {
+		return copyTarget{}, usagef(text("%s: a copy has the digest of its source; name it by a tag", "%s：副本的摘要与来源相同，请使用标签命名"), dst)
+	}
+	if ref.Untagged() {
+		ref.Tag = oci.Tag{}
+	} else if o.allTags {
+		return copyTarget{}, usagef(text("--all-tags keeps the tags: write %s without one", "--all-tags 会保留标签：%s 不应带标签"), dst)
+	}
+	return copyTarget{registry: ref.Repository.Registry(), ref: ref}, nil
+}
+
+// job names the copy of one source.
+func (t copyTarget) job(ref oci.Reference, naming mirror.Naming) (transfer.Job, error) {
+	job := transfer.Job{Source: ref}
+	tag := ref.Tag
+	if t.ref.Repository.IsZero() {
+		var err error
+		if job.Target, err = naming.Target(ref.Repository, t.registry, t.below); err != nil {
+			return job, err
+		}
+	} else if job.Target = t.ref.Repository; !t.ref.Tag.IsZero() {
+		tag = t.ref.Tag
+	}
+	if !tag.IsZero() {
+		job.Tags = []oci.Tag{tag}
+	}
+	return job, nil
+}
+
+// registries opens those that take part, each once.
+type registries struct {
+	o       remote.Options
+	readers map[oci.Registry]*remote.Registry
+	writer  *remote.Registry
+}
+
+func (o copyOptions) open(target oci.Registry) (*registries, error) {
+	r := &registries{readers: map[oci.Registry]*remote.Registry{}}
+	r.o = remote.Options{DockerConfig: dockerConfig(), PlainHTTP: o.plainHTTP, UserAgent: "sampan/" + version()}
+	if o.ca != "" {
+		var err error
+		if r.o.CA, err = os.ReadFile(o.ca); err != nil {
+			return nil, &usageError{err}
+		}
+	}
+	var err error
+	r.writer, err = remote.Open(target, r.o, true)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return r, nil
+}
+
+func (r *registries) reader(name oci.Registry) (*remote.Registry, error) {
+	if have := r.readers[name]; have != nil {
+		return have, nil
+	}
+	opened, err := remote.Open(name, r.o, false)
+	if err != nil {
+		return nil, err
+	}
+	r.readers[name] = opened
+	return opened, nil
+}
+
+func (r *registries) close() {
+	_ = r.writer.Close() // nothing is left to be told
+	for _, reader := range r.readers {
+		_ = reader.Close() // likewise
+	}
+}
+
+// dockerConfig is Docker's configuration of whoever runs the command.
+func dockerConfig() string {
+	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
+		return filepath.Join(dir, "config.json")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".docker", "config.json")
+}
+
+func (o copyOptions) run(cmd *cobra.Command, args []string) error {
+	if o.output != "text" && o.output != "json" {
+		return usagef(text("--output is text or json, not %q", "--output 应为 text 或 json，而不是 %q"), o.output)
+	}
+	if err := o.naming.Check(); err != nil {
+		return &usageError{plain(err)}
+	}
+	platforms, err := o.parsePlatforms()
+	if err != nil {
+		return err
+	}
+	names, err := imageArguments(cmd.InOrStdin(), args[:len(args)-1])
+	if err != nil {
+		return err
+	}
+	target, err := o.parseTarget(args[len(args)-1], len(names))
+	if err != nil {
+		return err
+	}
+	r, err := o.open(target.registry)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	jobs, err := o.jobsFor(cmd, names, target, r)
+	if err != nil {
+		return err
+	}
+	for i := range jobs {
+		jobs[i].Platforms, jobs[i].Referrers = platforms, o.referrers
+	}
+	show := o.show(cmd)
+	report, err := transfer.Copy(cmd.Context(), jobs, r.writer, transfer.Options{
+		Blobs: o.jobs, DryRun: o.dryRun, KeepGoing: o.keepGoing, Progress: show,
+		Noted: func(notes []transfer.Note) {
+			for _, n := range notes {
+				show.Say(noteText(n))
+			}
+		},
+	})
+	show.Close()
+	if told := o.told(cmd, report); told != nil {
+		return told
+	}
+	return copyError(err)
+}
+
+func (o copyOptions) parsePlatforms() ([]transfer.Platform, error) {
+	var list []transfer.Platform
+	for _, s := range o.platforms {
+		p, err := transfer.ParsePlatform(s)
+		if err != nil {
+			return nil, usagef(text("%q is no platform: write OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64", "%q 不是平台：应写 OS/ARCH 或 OS/ARCH/VARIANT，例如 linux/arm64"), s)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// jobsFor makes a job of each name, and of each tag where all are wanted.
+func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, target copyTarget, r *registries) ([]transfer.Job, error) {
+	var jobs []transfer.Job
+	for _, name := range names {
+		ref, err := oci.ParseReference(name)
+		if err != nil {
+			return nil, &usageError{plain(err)}
+		}
+		reader, err := r.reader(ref.Repository.Registry())
+		if err != nil {
+			return nil, err
+		}
+		refs := []oci.Reference{ref}
+		if o.allTags {
+			if !ref.Untagged() {
+				return nil, usagef(text("--all-tags takes repositories: write %s without a tag or digest", "--all-tags 接受仓库名：%s 不应带标签或摘要"), name)
+			}
+			tags, err := reader.Registry.Tags(cmd.Context(), ref.Repository)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", ref.Repository, hinted(err))
+			}
+			refs = refs[:0]
+			for _, tag := range tags {
+				refs = append(refs, oci.Reference{Repository: ref.Repository, Tag: tag})
+			}
+		}
+		for _, ref := range refs {
+			job, err := target.job(ref, o.naming)
+			if err != nil {
+				return nil, usagef("%s: %w", ref, plain(err))
+			}
+			job.Reader = reader
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs, nil
+}
+
+// show is where progress goes: beside the result, or, as events, before it.
+func (o copyOptions) show(cmd *cobra.Command) *progress.Show {
+	set := progress.Options{Total: text("total", "合计"), States: copyStates()}
+	switch {
+	case o.output == "json":
+		set.Form = progress.Events
+		return progress.New(cmd.OutOrStdout(), set)
+	case o.quiet:
+		set.Form = progress.Quiet
+	}
+	return progress.New(cmd.ErrOrStderr(), set)
+}
+
+// copyStates are how pieces end, in words.
+func copyStates() map[progress.State]string {
+	return map[progress.State]string{
+		progress.Done: text("copied", "已复制"), progress.Present: text("already there", "已存在"), progress.Failed: text("failed", "失败"),
+	}
+}
+
+func noteText(n transfer.Note) string {
+	switch n.Kind {
+	case transfer.NoteReferrersByTag:
+		return fmt.Sprintf(text("%s has no referrers API: what refers to images is listed under tags there (sha256-…)", "%s 不支持 referrers API：与镜像关联的内容将以标签（sha256-…）列出"), n.Repository)
+	default:
+		return fmt.Sprintf("%s: %s", n.Repository, n.Kind)
+	}
+}
+
+// copyError says what a person can do about the errors of a copy.
+func copyError(err error) error {
+	var collision *transfer.Collision
+	if errors.As(err, &collision) {
+		return usagef(text("%s and %s would both become %s; nothing was sent. Choose another rule of names, such as --with-registry", "%s 与 %s 都会成为 %s；未传输任何内容。请选择其他命名规则，例如 --with-registry"), collision.Sources[0], collision.Sources[1], collision.Target)
+	}
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // it is this very value that joins
+	if !ok {
+		return hinted(err)
+	}
+	var list []error
+	for _, each := range joined.Unwrap() {
+		list = append(list, hinted(each))
+	}
+	return errors.Join(list...)
+}
+
+// hinted adds to an error what a person can do.
+func hinted(err error) error {
+	var (
+		none *transfer.NoPlatform
+		e    *oci.Error
+	)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &none):
+		return fmt.Errorf(text("%s has nothing for %s; there is %s", "%s 没有平台 %s；现有：%s"), none.Source, none.Platform, none.List())
+	case !errors.As(err, &e):
+		return err
+	case e.Code == oci.CodeUnauthorized || e.Code == oci.CodeDenied:
+		return fmt.Errorf("%s\n%s", shown(err, e), text("Log in with docker login, or ask who runs the registry for the right to do this.", "请用 docker login 登录，或向仓库管理员申请权限。"))
+	}
+	return errors.New(shown(err, e))
+}
+
+// shown is an error of the protocol with what was attempted, and without its cause,
+// which is for logs.
+func shown(err error, e *oci.Error) string {
+	if e.Message == "" {
+		return err.Error()
+	}
+	if at := strings.Index(err.Error(), e.Error()); at >= 0 {
+		return err.Error()[:at] + e.Message
+	}
+	return e.Message
+}

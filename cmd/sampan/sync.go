@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sampan/internal/mirror"
+	"sampan/internal/oci"
+	"sampan/internal/progress"
+	"sampan/internal/transfer"
+	"sampan/internal/transfer/remote"
+	"sampan/internal/transfer/syncing"
+)
+
+func newSyncCommand() *cobra.Command {
+	var o syncOptions
+	cmd := &cobra.Command{
+		Use:   "sync -f FILE",
+		Short: text("Keep copies of images in step with where they come from", "使镜像的副本与来源保持一致"),
+		Long: text(
+			"Copy the images of a list to their targets: only what is missing there or has moved. What fails is told and\nkeeps nothing else from going; what was cut off is finished by the next run. With a schedule in the list, runs\nfollow each other until the command is ended.\n\nThe exit code is 0 when everything is in step, 1 when something failed, and 2 for a mistake in the command or\nthe list.",
+			"把列表中的镜像复制到目标，只复制目标缺少或已变化的内容。失败的镜像会被报告，不影响其他镜像；被中断的\n复制由下一次运行完成。列表中写有时间计划时，命令会持续运行，直到被结束。\n\n退出码：0 表示全部一致，1 表示有失败，2 表示命令或列表有误。"),
+		Example: "  sampan sync -f sync.yaml\n" +
+			"  sampan sync -f sync.yaml --prune --dry-run\n" +
+			"  sampan sync --kubeadm v1.31.0 --to registry.example.com/k8s/",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.file, "file", "f", "", text("`FILE` of the list; - is standard input", "列表文件 `FILE`；- 表示标准输入"))
+	f.StringSliceVar(&o.kubeadm, "kubeadm", nil, text("the images of this `VERSION` of Kubernetes too, such as v1.31.0; may be repeated", "同时复制 Kubernetes 版本 `VERSION` 的镜像，例如 v1.31.0；可重复"))
+	f.StringVar(&o.constants, "kubeadm-images", "", text("`FILE` with the images of a version that is not known here: kubeadm's constants.go, or the output of kubeadm config images list", "未知版本的镜像列表文件 `FILE`：kubeadm 的 constants.go，或 kubeadm config images list 的输出"))
+	f.StringSliceVar(&o.to, "to", nil, text("`TARGET` of what the list gives none, such as registry.example.com/mirror/; may be repeated", "列表未指定目标时的目标 `TARGET`，例如 registry.example.com/mirror/；可重复"))
+	f.BoolVar(&o.prune, "prune", false, text("delete tags at the targets that the list chooses no longer", "删除目标上列表不再选中的标签"))
+	f.BoolVarP(&o.yes, "yes", "y", false, text("delete without asking", "删除时不询问"))
+	f.BoolVar(&o.dryRun, "dry-run", false, text("only tell what would be copied and deleted", "只说明将复制和删除什么"))
+	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text or json", "输出格式 `FORMAT`：text 或 json"))
+	f.StringSliceVar(&o.plainHTTP, "plain-http", nil, text("`HOST:PORT` of a registry that is spoken to without TLS; may be repeated", "使用明文 HTTP 的仓库 `HOST:PORT`；可重复"))
+	f.StringVar(&o.ca, "ca", "", text("`FILE` with certificates, PEM, that are trusted beside the system's", "额外信任的 CA 证书文件 `FILE`，PEM 格式"))
+	f.BoolVarP(&o.quiet, "quiet", "q", false, text("show no progress", "不显示进度"))
+	f.StringVar(&o.metrics, "metrics", "", text("`FILE` for the textfile collector of Prometheus", "供 Prometheus textfile collector 读取的文件 `FILE`"))
+	return cmd
+}
+
+// syncOptions are what the command line says.
+type syncOptions struct {
+	file, constants, output, metrics, ca string
+	kubeadm, to, plainHTTP               []string
+	prune, yes, dryRun, quiet            bool
+}
+
+func (o syncOptions) run(cmd *cobra.Command) error {
+	if o.output != "text" && o.output != "json" {
+		return usagef(text("--output is text or json, not %q", "--output 应为 text 或 json，而不是 %q"), o.output)
+	}
+	l, err := o.list(cmd.InOrStdin())
+	if err != nil {
+		return &usageError{err}
+	}
+	if o.prune && !o.dryRun && !o.yes && l.Repeats() {
+		return usagef("%s", text("with a schedule nobody can be asked: say --yes to --prune", "有时间计划时无法询问：--prune 需同时使用 --yes"))
+	}
+	for {
+		r, err := o.once(cmd, l)
+		if err != nil {
+			return err
+		}
+		if !l.Repeats() || o.dryRun || cmd.Context().Err() != nil {
+			if !r.Complete {
+				return errors.New(text("not everything is in step", "未能全部一致"))
+			}
+			return nil
+		}
+		if !wait(cmd.Context(), l.Next(time.Now())) {
+			return nil
+		}
+	}
+}
+
+// list is that of the file, with what the flags add.
+func (o syncOptions) list(in io.Reader) (*syncing.List, error) {
+	var src strings.Builder
+	name := o.file
+	switch {
+	case o.file == "-":
+		name = text("standard input", "标准输入")
+		if _, err := io.Copy(&src, io.LimitReader(in, syncing.MaxFile+1)); err != nil {
+			return nil, err
+		}
+	case o.file != "":
+		raw, err := os.ReadFile(o.file)
+		if err != nil {
+			return nil, err
+		}
+		src.Write(raw)
+	case len(o.kubeadm) == 0:
+		return nil, errors.New(text("say what to copy: -f FILE or --kubeadm VERSION", "请说明要复制什么：-f FILE 或 --kubeadm VERSION"))
+	}
+	more := syncing.More{Targets: o.to}
+	for _, release := range o.kubeadm {
+		images, err := o.kubernetes(release)
+		if err != nil {
+			return nil, err
+		}
+		more.Images = append(more.Images, images...)
+	}
+	return syncing.Read(strings.NewReader(src.String()), name, more, text)
+}
+
+// kubernetes are the images of a release.
+func (o syncOptions) kubernetes(release string) ([]oci.Reference, error) {
+	if o.constants != "" {
+		f, err := os.Open(o.constants)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return syncing.ReadConstants(f, release)
+	}
+	images, err := syncing.KubernetesImages(release)
+	if errors.Is(err, syncing.ErrUnknownKubernetes) {
+		return nil, fmt.Errorf(text(
+			"%s is not among the releases that are known here; give its images with --kubeadm-images FILE, such as the output of kubeadm config images list",
+			"%s 不在已知版本之中；请用 --kubeadm-images FILE 给出其镜像，例如 kubeadm config images list 的输出"), release)
+	}
+	return images, err
+}
+
+// wait waits until a time; false where the command ends before.
+func wait(ctx context.Context, until time.Time) bool {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// once is one run.
+func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report, error) {
+	places, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	defer places.close()
+	ctx := cmd.Context()
+	items, failed, err := syncing.Expand(ctx, l, places.source, place(l.Names))
+	if collision := (*syncing.Collision)(nil); errors.As(err, &collision) {
+		return nil, usagef(text("%s and %s would both be %s; nothing was sent", "%s 与 %s 都会成为 %s；未传输任何内容"), collision.One, collision.Other, collision.Name)
+	}
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	prune := o.prune
+	if prune && !o.dryRun && !o.yes {
+		if prune, err = o.agree(cmd, items, places); err != nil {
+			return nil, err
+		}
+	}
+	form := progress.Auto
+	if o.quiet || o.output == "json" {
+		form = progress.Quiet
+	}
+	show := progress.New(cmd.ErrOrStderr(), progress.Options{Form: form, Total: text("total", "合计"), States: copyStates()})
+	r := syncing.Run(ctx, items, failed, syncing.Options{
+		Reader: places.source, Target: places.target, Prune: prune,
+		Copy: transfer.Options{DryRun: o.dryRun, Progress: show},
+	})
+	show.Close()
+	return r, o.report(cmd.OutOrStdout(), r)
+}
+
+// report tells what a run did.
+func (o syncOptions) report(out io.Writer, r *syncing.Report) error {
+	if o.metrics != "" && !r.DryRun {
+		var b strings.Builder
+		if err := r.WriteMetrics(&b); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(o.metrics, os.O_CREATE|os.O_WRONLY, 0o644) //nolint:gosec // the collector reads it as somebody else
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Close(), replaceFile(o.metrics, []byte(b.String()))); err != nil {
+			return err
+		}
+	}
+	if o.output == "json" {
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false)
+		return e.Encode(r)
+	}
+	return r.WriteText(out, text)
+}
+
+// agree shows what would be deleted, and asks.
+func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *syncPlaces) (bool, error) {
+	doomed, err := syncing.Doomed(cmd.Context(), items, places.target)
+	if err != nil || len(doomed) == 0 {
+		return false, err
+	}
+	out := cmd.ErrOrStderr()
+	for _, ref := range doomed {
+		fmt.Fprintf(out, text("would be deleted: %s\n", "将删除：%s\n"), ref)
+	}
+	fmt.Fprintf(out, text("Delete these %d tags once everything is in step? [y/N] ", "全部一致之后删除这 %d 个标签？[y/N] "), len(doomed))
+	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes", "是":
+		return true, nil
+	case "":
+		if errors.Is(err, io.EOF) {
+			return false, usagef("%s", text("nobody can be asked here: say --yes to --prune, or --dry-run", "此处无法询问：--prune 请同时使用 --yes，或使用 --dry-run"))
+		}
+	}
+	return false, nil
+}
+
+// place names images at targets by the list's rule.
+func place(n syncing.Naming) syncing.Place {
+	naming := mirror.Naming{Flatten: n.Rule == "flatten", Separator: n.Separator, Registry: n.Registry, Template: n.Template}
+	return func(target string, source oci.Reference) (oci.Repository, error) {
+		o := copyOptions{naming: naming}
+		if !strings.HasSuffix(target, "/") {
+			o.naming = mirror.Naming{}
+		}
+		t, err := o.parseTarget(target, 1)
+		if err != nil {
+			return oci.Repository{}, err
+		}
+		job, err := t.job(source, o.naming)
+		return job.Target, err
+	}
+}
+
+// syncPlaces are the registries that take part, each opened once.
+type syncPlaces struct {
+	o remote.Options
+
+	mu      sync.Mutex
+	readers map[oci.Registry]*remote.Registry
+	writers map[oci.Registry]*remote.Registry
+}
+
+func (o syncOptions) open() (*syncPlaces, error) {
+	p := &syncPlaces{
+		o:       remote.Options{DockerConfig: dockerConfig(), PlainHTTP: o.plainHTTP, UserAgent: "sampan/" + version()},
+		readers: make(map[oci.Registry]*remote.Registry), writers: make(map[oci.Registry]*remote.Registry),
+	}
+	if o.ca != "" {
+		var err error
+		if p.o.CA, err = os.ReadFile(o.ca); err != nil {
+			return nil, &usageError{err}
+		}
+	}
+	return p, nil
+}
+
+func (p *syncPlaces) source(name oci.Registry) (oci.Reader, error) {
+	return p.get(p.readers, name, false)
+}
+
+func (p *syncPlaces) target(name oci.Registry) (syncing.Target, error) {
+	return p.get(p.writers, name, true)
+}
+
+func (p *syncPlaces) get(from map[oci.Registry]*remote.Registry, name oci.Registry, writing bool) (*remote.Registry, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := from[name]; r != nil {
+		return r, nil
+	}
+	r, err := remote.Open(name, p.o, writing)
+	if err == nil {
+		from[name] = r
+	}
+	return r, err
+}
+
+func (p *syncPlaces) close() {
+	for _, of := range []map[oci.Registry]*remote.Registry{p.readers, p.writers} {
+		for _, r := range of {
+			_ = r.Close() // nothing is left to be told
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+
+	"sampan/internal/oci"
+	"sampan/internal/transfer"
+	"sampan/internal/upstream"
+)
+
+// PutManifest implements [transfer.Writer]: by digest first, so that no tag ever points
+// at something that the registry has understood otherwise.
+func (r *Registry) PutManifest(ctx context.Context, repo oci.Repository, d oci.Descriptor, raw []byte, tags []oci.Tag) error {
+	listed, err := r.putManifest(ctx, repo, d, raw, d.Digest.String())
+	if err != nil {
+		return err
+	}
+	g, err := oci.Manifest{Descriptor: d, Bytes: raw}.Graph()
+	if err != nil {
+		return err
+	}
+	if !g.Subject.Digest.IsZero() && !listed {
+		if err := r.listReferrer(ctx, repo, d, g); err != nil {
+			return err
+		}
+	}
+	for _, tag := range tags {
+		if _, err := r.putManifest(ctx, repo, d, raw, tag.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putManifest puts a manifest under a tag or its digest, and tells whether the registry
+// lists it as a referrer of its subject (OCI-Subject).
+func (r *Registry) putManifest(ctx context.Context, repo oci.Repository, d oci.Descriptor, raw []byte, reference string) (bool, error) {
+	p := upstream.Push{
+		Method: http.MethodPut, Repository: repo, Below: "manifests/" + reference,
+		Header: http.Header{"Content-Type": {d.MediaType}}, Size: int64(len(raw)),
+		Body: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil },
+	}
+	a, err := r.Push(ctx, p)
+	if err == nil && a.Err != nil {
+		err = r.refusedManifest(repo, d, a)
+	}
+	if err != nil {
+		return false, err
+	}
+	return a.Header.Get("OCI-Subject") != "", sameDigest(r.name, a.Header, d.Digest)
+}
+
+// refusedManifest says what a person can do about a manifest that a registry does not
+// take.
+func (r *Registry) refusedManifest(repo oci.Repository, d oci.Descriptor, a upstream.Pushed) error {
+	switch a.Status {
+	case http.StatusUnsupportedMediaType, http.StatusBadRequest, http.StatusNotFound, http.StatusNotAcceptable, http.StatusUnprocessableEntity:
+		return oci.Errorf(a.Err.Code, "%s does not take a manifest of type %s for %s: it may be too old for it, or want what the manifest names to be there: %w", r.name, d.MediaType, repo.Path(), a.Err)
+	case http.StatusRequestEntityTooLarge, http.StatusInsufficientStorage:
+		return oci.Errorf(oci.CodeDenied, "%s takes no more: %w", r.name, a.Err)
+	}
+	return a.Err
+}
+
+// Notes implements [transfer.Noter].
+func (r *Registry) Notes(ctx context.Context, repo oci.Repository, referrers bool) ([]transfer.Note, error) {
+	if !referrers {
+		return nil, nil
+	}
+	native, err := r.hasReferrers(ctx, repo)
+	if err != nil || native {
+		return nil, err
+	}
+	return []transfer.Note{{Kind: transfer.NoteReferrersByTag, Repository: repo}}, nil
+}
+
+// hasReferrers asks whether a registry has the referrers API: one that has it answers
+// with an empty list for a digest that nobody has.
+func (r *Registry) hasReferrers(ctx context.Context, repo oci.Repository) (bool, error) {
+	r.mu.Lock()
+	native, known := r.referrers[repo]
+	r.mu.Unlock()
+	if known {
+		return native, nil
+	}
+	a, err := r.Push(ctx, upstream.Push{
+		Method: http.MethodGet, Repository: repo, Below: "referrers/" + oci.DigestOf(nil).String(),
+		Header: http.Header{"Accept": {oci.MediaTypeImageIndex}},
+	})
+	if err != nil && !oci.IsAnswer(err) {
+		return false, err
+	}
+	native = err == nil && a.Status == http.StatusOK
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.referrers[repo] = native
+	return native, nil
+}
+
+// listReferrer adds a manifest to the list under the tag that the specification provides
+// for registries without the referrers API ("Pushing Manifests with Subject").
+func (r *Registry) listReferrer(ctx context.Context, repo oci.Repository, d oci.Descriptor, g oci.Graph) error {
+	release, err := r.turn(ctx, g.Subject.Digest)
+	if err != nil {
+		return err
+	}
+	defer release()
+	tag, err := oci.ParseTag(fmt.Sprintf("%.32s-%.64s", g.Subject.Digest.Algorithm(), g.Subject.Digest.Hex()))
+	if err != nil {
+		return err
+	}
+	index := referrersIndex{SchemaVersion: 2, MediaType: oci.MediaTypeImageIndex, Manifests: []oci.Descriptor{}}
+	have, err := r.TaggedManifest(ctx, repo, tag)
+	switch {
+	case oci.IsUnknown(err):
+	case err != nil:
+		return err
+	default:
+		if err := json.Unmarshal(have.Bytes, &index); err != nil || have.Descriptor.MediaType != oci.MediaTypeImageIndex {
+			return oci.Errorf(oci.CodeManifestInvalid, "the tag %s of %s is no list of referrers", tag, repo)
+		}
+	}
+	if slices.ContainsFunc(index.Manifests, func(o oci.Descriptor) bool { return o.Digest == d.Digest }) {
+		return nil
+	}
+	index.Manifests = append(index.Manifests, oci.Descriptor{
+		MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: g.ArtifactType, Annotations: g.Annotations,
+	})
+	raw, err := json.Marshal(index)
+	if err != nil {
+		return err
+	}
+	list := oci.Descriptor{MediaType: oci.MediaTypeImageIndex, Digest: oci.DigestOf(raw), Size: int64(len(raw))}
+	_, err = r.putManifest(ctx, repo, list, raw, tag.String())
+	return err
+}
+
+type referrersIndex struct {
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     string           `json:"mediaType"`
+	Manifests     []oci.Descriptor `json:"manifests"`
+}
+
+// turn waits until nobody else changes the list of what refers to a digest.
+func (r *Registry) turn(ctx context.Context, subject oci.Digest) (func(), error) {
+	r.mu.Lock()
+	t := r.subjects[subject]
+	if t == nil {
+		t = make(chan struct{}, 1)
+		r.subjects[subject] = t
+	}
+	r.mu.Unlock()
+	select {
+	case t <- struct{}{}:
+		return func() { <-t }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// DeleteTag takes a tag away, and nothing else (distribution specification, "Deleting
+// tags"). It fails with UNSUPPORTED where the registry does not do that.
+func (r *Registry) DeleteTag(ctx context.Context, repo oci.Repository, tag oci.Tag) error {
+	a, err := r.Push(ctx, upstream.Push{Method: http.MethodDelete, Repository: repo, Below: "manifests/" + tag.String()})
+	switch {
+	case err != nil:
+		return err
+	case a.Err == nil, a.Status == http.StatusNotFound && !errors.Is(a.Err, &oci.Error{Code: oci.CodeUnsupported}):
+		return nil
+	case a.Status == http.StatusBadRequest, a.Status == http.StatusMethodNotAllowed, a.Status == http.StatusNotImplemented:
+		return oci.Errorf(oci.CodeUnsupported, "%s cannot delete a tag: %w", r.name, a.Err)
+	}
+	return a.Err
+}
