@@ -72,7 +72,6 @@ var arrows = map[string][]string{
 	"internal/transfer/archive":   {"internal/progress", "internal/transfer", "internal/transfer/layout"},
 	"internal/transfer/layout":    {"internal/transfer"},
 	"internal/transfer/push":      {"internal/progress", "internal/transfer"},
-	"internal/transfer/source":    {"internal/upstream", "internal/upstream/credential"},
 	"internal/transfer/remote":    {"internal/transfer", "internal/upstream", "internal/upstream/credential"},
 	"internal/transfer/syncing":   {"internal/schedule/timetable", "internal/transfer"},
 	"internal/webhook":            {"internal/rewrite"},
@@ -85,7 +84,7 @@ var arrows = map[string][]string{
 	"internal/runtimes/engine": {},
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes", "internal/rewrite", "internal/client", "internal/mirror", "internal/proof", "internal/progress", "internal/transfer/remote", "internal/transfer/syncing", "internal/doctor", "internal/runtimes/engine",
-		"internal/transfer/archive", "internal/transfer/layout", "internal/transfer/push", "internal/transfer/source",
+		"internal/transfer/archive", "internal/transfer/layout", "internal/transfer/push",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

@@ -11,7 +11,7 @@ import (
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
 	"sampan/internal/transfer/push"
-	"sampan/internal/transfer/source"
+	"sampan/internal/transfer/remote"
 )
 
 // loadRegistry puts images into a registry. Names are looked at before anything is
@@ -21,17 +21,15 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 	if err != nil {
 		return err
 	}
-	hosts, err := o.registries.hosts()
+	options, err := o.registries.remote()
 	if err != nil {
 		return err
 	}
-	private := source.Loopback(to.registry)
-	w, err := push.New(push.Options{
-		Registry: to.registry, PlainHTTP: hosts[to.registry].PlainHTTP || private, Private: private, DockerCredentials: true,
-	})
+	w, err := remote.Open(to.registry, options, true)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = w.Close() }() // nothing is left to be told
 	err = push.Carry(cmd.Context(), jobs, hints(a, to), w, newCarried(cmd.ErrOrStderr(), o.quiet))
 	if errors.Is(err, push.ErrLacks) {
 		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), archiveError(err))

@@ -2,8 +2,7 @@ package main
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -11,7 +10,7 @@ import (
 	"sampan/internal/client"
 	"sampan/internal/oci"
 	"sampan/internal/transfer/archive"
-	"sampan/internal/transfer/source"
+	"sampan/internal/transfer/remote"
 )
 
 // registryOptions say how registries are reached that are not the mirror.
@@ -23,55 +22,67 @@ func (o *registryOptions) addFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.plainHTTP, "plain-http", nil, text("`HOST` of a registry that has no TLS; loopback addresses need no flag; may be repeated", "没有 TLS 的仓库 `HOST`；回环地址无需此选项；可重复"))
 }
 
-// registries are where images are read from.
-type registries struct {
-	*source.Registries
-	mirror *client.Mirror // nil for none
+// remote is how registries are reached.
+func (o registryOptions) remote() (remote.Options, error) {
+	for _, name := range o.plainHTTP {
+		if _, err := oci.ParseRegistry(name); err != nil {
+			return remote.Options{}, usagef(text("--plain-http: %q is not the name of a registry", "--plain-http：%q 不是仓库域名"), name)
+		}
+	}
+	return remote.Options{DockerConfig: dockerConfig(), PlainHTTP: o.plainHTTP, UserAgent: "sampan/" + version()}, nil
 }
 
-// hosts are the registries without TLS.
-func (o registryOptions) hosts() (map[oci.Registry]source.Host, error) {
-	hosts := make(map[oci.Registry]source.Host)
-	for _, name := range o.plainHTTP {
-		r, err := oci.ParseRegistry(name)
-		if err != nil {
-			return nil, usagef(text("--plain-http: %q is not the name of a registry", "--plain-http：%q 不是仓库域名"), name)
-		}
-		hosts[r] = source.Host{PlainHTTP: true}
-	}
-	return hosts, nil
+// imageRegistries are where images are read from, each opened once.
+type imageRegistries struct {
+	options remote.Options
+	mirror  *client.Mirror // nil for none
+	opened  map[oci.Registry]*remote.Registry
 }
 
 // open makes readers of registries. A mirror that nobody named is none.
-func (o registryOptions) open(m *client.Mirror) (*registries, error) {
-	hosts, err := o.hosts()
+func (o registryOptions) open(m *client.Mirror) (*imageRegistries, error) {
+	options, err := o.remote()
 	if err != nil {
 		return nil, err
 	}
 	if m.Assumed {
 		m = nil
 	}
-	return &registries{source.New(source.Options{Hosts: hosts, DockerConfig: dockerConfig()}), m}, nil
+	return &imageRegistries{options, m, make(map[oci.Registry]*remote.Registry)}, nil
 }
 
-// dockerConfig is the directory of the person's config.json; empty where there is none.
-func dockerConfig() string {
-	dir := os.Getenv("DOCKER_CONFIG")
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return ""
-		}
-		dir = filepath.Join(home, ".docker")
+func (r *imageRegistries) close() {
+	for _, reader := range r.opened {
+		_ = reader.Close() // nothing is left to be told
 	}
-	if _, err := os.Stat(filepath.Join(dir, "config.json")); err != nil {
-		return ""
+}
+
+// reader opens a registry. Nobody is asked.
+func (r *imageRegistries) reader(name oci.Registry, o remote.Options) (*remote.Registry, error) {
+	if have := r.opened[name]; have != nil {
+		return have, nil
 	}
-	return dir
+	opened, err := remote.Open(name, o, false)
+	if err != nil {
+		return nil, err
+	}
+	r.opened[name] = opened
+	return opened, nil
+}
+
+// atTheMirror is how the mirror itself is reached.
+func (r *imageRegistries) atTheMirror(name oci.Registry) remote.Options {
+	o := r.options
+	o.CA = r.mirror.CA
+	if r.mirror.PlainHTTP {
+		o.PlainHTTP = append(slices.Clone(o.PlainHTTP), name.String())
+	}
+	o.Username, o.Password = r.mirror.Username, r.mirror.Password
+	return o
 }
 
 // source is where an image is read: at the mirror, where that serves its registry.
-func (r *registries) source(image string) (archive.Source, error) {
+func (r *imageRegistries) source(image string) (archive.Source, error) {
 	ref, err := oci.ParseReference(image)
 	if err != nil {
 		return archive.Source{}, err
@@ -82,13 +93,15 @@ func (r *registries) source(image string) (archive.Source, error) {
 			return archive.Source{}, err
 		}
 	}
-	s.Reader, err = r.Reader(s.At.Repository.Registry())
+	if s.Reader == nil {
+		s.Reader, err = r.reader(ref.Repository.Registry(), r.options)
+	}
 	return s, err
 }
 
 // atMirror is the name that an image has at the mirror. One whose registry the mirror
 // is not known to serve is read from there.
-func (r *registries) atMirror(s archive.Source, image string) (archive.Source, error) {
+func (r *imageRegistries) atMirror(s archive.Source, image string) (archive.Source, error) {
 	if r.mirror.Has(s.Name) {
 		original, err := r.mirror.Original(image)
 		if err != nil {
@@ -108,9 +121,9 @@ func (r *registries) atMirror(s archive.Source, image string) (archive.Source, e
 		return s, err
 	}
 	s.At = at
-	host := source.Host{PlainHTTP: r.mirror.PlainHTTP, CA: r.mirror.CA, Username: r.mirror.Username, Password: r.mirror.Password}
-	r.Set(at.Repository.Registry(), host)
-	return s, nil
+	registry := at.Repository.Registry()
+	s.Reader, err = r.reader(registry, r.atTheMirror(registry))
+	return s, err
 }
 
 // plainWithin is [plain] for an error that has a name before it: that stays.

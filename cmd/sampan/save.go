@@ -77,7 +77,7 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = registries.Close() }() // of connections
+	defer registries.close()
 	var sources []archive.Source
 	for _, image := range images {
 		s, err := registries.source(image)
@@ -166,7 +166,7 @@ func parseVolume(s string) (int64, error) {
 }
 
 // without are the blobs that the other side has.
-func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *registries, plan archive.PlanOptions) (map[oci.Digest]oci.Repository, error) {
+func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *imageRegistries, plan archive.PlanOptions) (map[oci.Digest]oci.Repository, error) {
 	without := make(map[oci.Digest]oci.Repository)
 	for _, name := range o.since {
 		has, err := archive.Contents(cmd.Context(), name, archive.OpenOptions{Text: text})
@@ -182,13 +182,9 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *re
 	if err != nil {
 		return nil, err
 	}
-	reader, err := r.Reader(t.registry)
+	reader, err := r.reader(t.registry, r.options)
 	if err != nil {
 		return nil, err
-	}
-	stater, ok := reader.(oci.BlobStater)
-	if !ok {
-		return without, nil
 	}
 	for _, s := range sources {
 		p, err := archive.NewPlan(cmd.Context(), []archive.Source{s}, plan)
@@ -199,7 +195,7 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *re
 		if err != nil {
 			return nil, plain(err)
 		}
-		if err := present(cmd.Context(), stater, there.Repository, p.Descriptors(), s.Name.Repository, without); err != nil {
+		if err := present(cmd.Context(), reader, there.Repository, p.Descriptors(), s.Name.Repository, without); err != nil {
 			return nil, archiveError(err)
 		}
 	}

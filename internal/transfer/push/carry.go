@@ -1,3 +1,11 @@
+// Package push carries the images of an archive to a [transfer.Writer].
+//
+// It promises that a manifest goes after its blobs, an index after its manifests and a
+// tag after all of it, and that a blob which the target has is not read. Unlike
+// [transfer.Copy] it carries archives that leave blobs out: these are taken from where
+// the target has them.
+//
+// It reads no archives, opens no registries and finds no names.
 package push
 
 import (

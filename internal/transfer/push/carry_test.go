@@ -15,6 +15,7 @@ import (
 	"sampan/internal/oci"
 	"sampan/internal/progress"
 	"sampan/internal/transfer"
+	"sampan/internal/transfer/remote"
 )
 
 // server is a registry that takes pushes, and refuses what names something that it
@@ -36,16 +37,17 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) writer(t *testing.T) *Registry {
+func (s *server) writer(t *testing.T) transfer.Writer {
 	t.Helper()
 	name, err := oci.ParseRegistry(s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := New(Options{Registry: name, PlainHTTP: true, Private: true})
+	w, err := remote.Open(name, remote.Options{}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { w.Close() })
 	return w
 }
 
