@@ -192,7 +192,7 @@ func readRewritable(in io.Reader, name string) ([]byte, error) {
 	if name == "-" {
 		return io.ReadAll(io.LimitReader(in, math.MaxInt32))
 	}
-	b, err := os.ReadFile(name) //nolint:gosec // it is the person's file
+	b, err := os.ReadFile(name)
 	if e := (*fs.PathError)(nil); errors.As(err, &e) {
 		return nil, e.Err // the name is told by the caller
 	}

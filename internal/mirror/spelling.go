@@ -41,11 +41,10 @@ func (n *Names) Spell(name string, style Style, base string) (string, error) {
 	} else if strings.HasPrefix(path, first+"/"+rest) {
 		return full, nil
 	}
-	back, err := n.Original(kept, base)
-	if err != nil || back.Repository != ref.Repository {
-		return full, nil // "Docker.IO/nginx"
+	if back, err := n.Original(kept, base); err == nil && back.Repository == ref.Repository {
+		return kept, nil
 	}
-	return kept, nil
+	return full, nil // "Docker.IO/nginx"
 }
 
 // The names of Docker Hub by which SpellExactly tells spellings apart that would become
@@ -74,11 +73,10 @@ func (n *Names) SpellExactly(name string, style Style, base string) (string, err
 	if first == "" {
 		other = base + "/" + hubLibrary + "/" + rest
 	}
-	back, err := n.Unspell(other, base)
-	if err != nil || back != name {
-		return spelled, nil
+	if back, err := n.Unspell(other, base); err == nil && back == name {
+		return other, nil
 	}
-	return other, nil
+	return spelled, nil
 }
 
 // Unspell is the way back from [Names.Spell] and [Names.SpellExactly], for a name at

@@ -143,7 +143,7 @@ func imageKey(key string) bool {
 func mayName(l leaf) bool {
 	switch key := l.key(0); {
 	case imageKey(key):
-		return true
+		return l.key(1) != "machine" // CircleCI's virtual machines
 	case key == "[]":
 		return l.key(1) == "services" || l.key(1) == "images"
 	default:
@@ -310,5 +310,51 @@ func TestRealTemplatesStayAndAreReported(t *testing.T) {
 	}
 	if templates < 19 {
 		t.Errorf("%d templates", templates)
+	}
+}
+
+// The Kubernetes API keeps an object of each kind with every field set. In those, the
+// containers of three sorts and the volume that is an image change; the image of a
+// block device of Ceph, which is called image as well, does not.
+func TestEveryImageOfTheKubernetesAPI(t *testing.T) {
+	there, _ := rewriters(t, person(t, "path"))
+	kinds, devices := make(map[string]bool), 0
+	for _, s := range corpusFiles(t) {
+		if s.project != "k8s-io-api" {
+			continue
+		}
+		in := bytes.ReplaceAll(s.in, []byte("imageValue"), []byte("quay.io/team/app:1"))
+		in = bytes.ReplaceAll(in, []byte("referenceValue"), []byte("quay.io/team/app:1"))
+		before, err := decoded(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := decoded(rewritten(t, there, s.name, in).Out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := 0
+		a, b := leaves(before[0], nil, nil, nil), leaves(after[0], nil, nil, nil)
+		for i := range a {
+			switch field := strings.Join(a[i].path, "."); {
+			case mustName(inKubernetes, a[i]):
+				names++
+				if b[i].text != address+"/"+a[i].text {
+					t.Errorf("%s: %s became %q", s, field, b[i].text)
+				}
+			case a[i].value != b[i].value:
+				t.Errorf("%s: %s became %q", s, field, b[i].text)
+			case a[i].key(1) == "rbd" && a[i].key(0) == "image":
+				devices++
+			}
+		}
+		kind := text(a[0].object, "kind")
+		kinds[kind] = true
+		if want := map[bool]int{true: 1, false: 4}[kind == "ImageReview"]; names != want {
+			t.Errorf("%s names %d images, want %d", s, names, want)
+		}
+	}
+	if len(kinds) < 9 || devices < 9 {
+		t.Errorf("%d kinds and %d block devices", len(kinds), devices)
 	}
 }

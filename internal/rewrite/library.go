@@ -143,7 +143,7 @@ func (l *library) text(n *yaml.Node) (start, end int, st style) {
 	case !ok:
 		return 0, 0, opaque
 	}
-	for p < len(l.src) && (l.src[p] == '&' || l.src[p] == '!') && n.Style&(yaml.TaggedStyle) != 0 || p < len(l.src) && l.src[p] == '&' && n.Anchor != "" {
+	for p < len(l.src) && (l.src[p] == '&' || l.src[p] == '!') && n.Style&yaml.TaggedStyle != 0 || p < len(l.src) && l.src[p] == '&' && n.Anchor != "" {
 		for p < len(l.src) && !isBlank(l.src[p]) && !isBreak(l.src[p]) {
 			p++
 		}
@@ -171,4 +171,4 @@ func (l *library) text(n *yaml.Node) (start, end int, st style) {
 }
 
 // place is an offset into a source, which has less than 2 GiB.
-func place(p int) int32 { return int32(p) } //nolint:gosec // see Rewriter.Bytes
+func place(p int) int32 { return int32(p) }

@@ -36,10 +36,12 @@ func (u *run) scalar(id int32, decide func(text string) (change, Reason, error))
 	if n.kind != scalarNode || n.end == n.start && n.style != opaque {
 		return
 	}
-	if u.at[n.start] {
-		return
+	if len(t.anchors) > 0 { // only aliases lead to a place twice
+		if u.at[n.start] {
+			return
+		}
+		u.at[n.start] = true
 	}
-	u.at[n.start] = true
 	start, end := t.inner(id)
 	text := string(t.src[start:end])
 	switch {
@@ -95,8 +97,10 @@ func (u *run) whole(text string) (change, Reason, error) {
 // formats have; -1 where there is none.
 func variable(name string) int {
 	v := strings.IndexByte(name, '$')
-	if t := strings.Index(name, "{{"); t >= 0 && (v < 0 || t < v) {
-		v = t
+	for _, mark := range []string{"{{", "<<"} {
+		if t := strings.Index(name, mark); t >= 0 && (v < 0 || t < v) {
+			v = t
+		}
 	}
 	return v
 }
@@ -155,22 +159,29 @@ func (u *run) beginning(text string) (change, Reason, error) {
 
 // field is the way to a node from the root of its document.
 func (t *tree) field(id int32) string {
-	var parts []string
+	t.way = t.way[:0]
 	for ; id != 0; id = t.nodes[id].parent {
-		n := &t.nodes[id]
+		t.way = append(t.way, id)
+	}
+	t.words = t.words[:0]
+	for i := len(t.way) - 1; i >= 0; i-- {
+		n := &t.nodes[t.way[i]]
 		if t.nodes[n.parent].kind == sequenceNode {
-			parts = append(parts, "["+strconv.Itoa(int(n.key))+"]")
+			t.words = append(strconv.AppendInt(append(t.words, '['), int64(n.key), 10), ']')
 			continue
 		}
-		key := string(bytes.Trim(t.src[n.key:n.keyEnd], `"'`))
-		if strings.ContainsAny(key, ".[] ") {
-			key = `"` + key + `"`
+		if len(t.words) > 0 {
+			t.words = append(t.words, '.')
 		}
-		parts = append(parts, "."+key)
+		key := t.src[n.key:n.keyEnd]
+		if len(key) > 1 && (key[0] == '"' || key[0] == '\'') {
+			key = key[1 : len(key)-1]
+		}
+		if bytes.ContainsAny(key, ".[] ") {
+			t.words = append(append(append(t.words, '"'), key...), '"')
+		} else {
+			t.words = append(t.words, key...)
+		}
 	}
-	var b strings.Builder
-	for i := len(parts) - 1; i >= 0; i-- {
-		b.WriteString(parts[i])
-	}
-	return strings.TrimPrefix(b.String(), ".")
+	return string(t.words)
 }

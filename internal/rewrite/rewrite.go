@@ -174,7 +174,6 @@ type run struct {
 	*Rewriter
 	src     []byte
 	tree    tree
-	docs    int
 	edits   []edit
 	images  []Image
 	finds   []Finding
@@ -221,12 +220,12 @@ func (u *run) result() *Result {
 	res := &Result{Out: u.spliced(), Images: u.images, Undecided: u.finds}
 	slices.SortStableFunc(res.Images, func(a, b Image) int { return a.offset - b.offset })
 	slices.SortStableFunc(res.Undecided, func(a, b Finding) int { return a.offset - b.offset })
-	at := places{src: u.src, line: 1}
+	at := newPlaces(u.src)
 	for i := range res.Images {
 		m := &res.Images[i]
 		m.Line, m.Column = at.of(m.offset)
 	}
-	at = places{src: u.src, line: 1}
+	at = newPlaces(u.src)
 	for i := range res.Undecided {
 		f := &res.Undecided[i]
 		f.Line, f.Column = at.of(f.offset)
@@ -255,25 +254,27 @@ func (u *run) spliced() []byte {
 	return append(out, u.src[done:]...)
 }
 
-// places turns ascending offsets into lines and columns.
+// places turns ascending offsets into lines and columns. It looks at each byte once.
 type places struct {
-	src        []byte
-	line       int
-	begin, pos int // of the line, and what was counted up to
+	src          []byte
+	line, column int // of pos
+	pos          int
 }
 
+func newPlaces(src []byte) *places { return &places{src: src, line: 1, column: 1, pos: 0} }
+
 func (p *places) of(offset int) (line, column int) {
+	if mark := len(bom(p.src)); p.pos == 0 && offset >= mark {
+		p.pos = mark // it is no character of the text
+	}
 	between := p.src[p.pos:offset]
 	if n := bytes.Count(between, []byte("\n")); n > 0 {
-		p.line += n
-		p.begin = p.pos + bytes.LastIndexByte(between, '\n') + 1
+		p.line, p.column = p.line+n, 1
+		between = between[bytes.LastIndexByte(between, '\n')+1:]
 	}
+	p.column += utf8.RuneCount(between)
 	p.pos = offset
-	start := p.begin
-	if start == 0 {
-		start = min(len(bom(p.src)), offset)
-	}
-	return p.line, utf8.RuneCount(p.src[start:offset]) + 1
+	return p.line, p.column
 }
 
 // bom is the mark that some editors begin a file with; usually empty.

@@ -192,7 +192,7 @@ func (s *scanner) keyAt(p int) (keyEnd, value int, err error) {
 		}
 	}
 	line := s.src[p:s.lineEnd(p)]
-	for i := 0; i < len(line); i++ {
+	for i := range line {
 		switch line[i] {
 		case ':':
 			if i+1 == len(line) || line[i+1] == ' ' || line[i+1] == '\t' {

@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"sort"
 )
 
 // A kind is what a node is.
@@ -44,6 +45,10 @@ type tree struct {
 	nodes   []node
 	anchors []anchor
 	objects []int32 // the Kubernetes objects
+
+	way   []int32            // of field, kept for the next
+	words []byte             // the same
+	named map[string][]int32 // the nodes of anchors, in order; nil until it is asked for
 }
 
 // An anchor is a name that was given to a node.
@@ -55,6 +60,7 @@ type anchor struct {
 // reset makes the tree an empty one over src, and keeps its memory.
 func (t *tree) reset(src []byte) {
 	t.src, t.nodes, t.anchors, t.objects = src, append(t.nodes[:0], node{}), t.anchors[:0], t.objects[:0]
+	t.named = nil
 }
 
 // add makes a child of parent, a scalar without text until more is known.
@@ -163,12 +169,15 @@ func (t *tree) anchored(alias int32) int32 {
 	if n.kind != aliasNode || n.end <= n.start {
 		return 0
 	}
-	name := string(t.src[n.start+1 : n.end])
-	found := int32(0)
-	for _, a := range t.anchors {
-		if a.name == name && a.node < alias {
-			found = a.node // the last before it
+	if t.named == nil {
+		t.named = make(map[string][]int32)
+		for _, a := range t.anchors {
+			t.named[a.name] = append(t.named[a.name], a.node)
 		}
 	}
-	return found
+	nodes := t.named[string(t.src[n.start+1:n.end])]
+	if before := sort.Search(len(nodes), func(i int) bool { return nodes[i] >= alias }); before > 0 {
+		return nodes[before-1] // a name may be given again
+	}
+	return 0
 }

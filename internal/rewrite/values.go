@@ -126,6 +126,9 @@ func (v *valueRules) registry(id, parent int32, key, text string) {
 
 func (v *valueRules) image(id, parent int32, key, text string) {
 	t := &v.tree
+	if key == "image" && string(t.keyOf(parent)) == "machine" {
+		return // of CircleCI: a virtual machine's
+	}
 	if v.behindSibling(parent, text) || t.scalar(parent, "repository") != "" && !hasRegistry(text) {
 		return
 	}

@@ -130,12 +130,13 @@ func (f *file) spoilAll(text string) {
 type part struct {
 	text     string // of letters
 	variable string // its name; empty for letters
+	modified bool   // what comes out is neither its value nor the fallback
 	fallback word   // of ${NAME:-fallback}, its place counted from the text's beginning
 	end      int    // in the text
 }
 
 // parse takes a text apart into letters and variables. It is not ok where a
-// substitution does more than to put a value or a fallback.
+// substitution has another one within.
 func parse(text string) ([]part, bool) {
 	var parts []part
 	for pos := 0; pos < len(text); {
@@ -158,7 +159,7 @@ func parse(text string) ([]part, bool) {
 	return parts, true
 }
 
-// variable reads $NAME, ${NAME}, ${NAME:-fallback} or ${NAME-fallback} at pos.
+// variable reads $NAME, ${NAME}, ${NAME:-fallback} and its kind at pos.
 func variable(text string, pos int) (part, bool) {
 	in := text[pos+1:]
 	if !strings.HasPrefix(in, "{") {
@@ -175,13 +176,17 @@ func variable(text string, pos int) (part, bool) {
 	if modifier == "" {
 		return p, true
 	}
+	if strings.ContainsAny(modifier, "${") {
+		return part{}, false
+	}
 	for _, sign := range []string{":-", "-"} {
-		if fallback, ok := strings.CutPrefix(modifier, sign); ok && !strings.ContainsAny(fallback, "${") {
+		if fallback, ok := strings.CutPrefix(modifier, sign); ok {
 			p.fallback = word{text: fallback, start: pos + 1 + stop - len(fallback)}
 			return p, true
 		}
 	}
-	return part{}, false
+	p.modified = true
+	return p, true
 }
 
 func nameLength(s string) int {

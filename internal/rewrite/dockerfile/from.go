@@ -60,7 +60,7 @@ func (f *file) name(r reading) {
 	switch {
 	case stage:
 		f.spoilAll(r.text)
-	case !ok:
+	case !ok || parts[0].modified:
 		f.find(r.blame(), Modified)
 		f.spoilAll(r.text)
 	case parts[0].variable != "":
@@ -213,7 +213,7 @@ func (f *file) standIn(parts []part) string {
 		value := p.text
 		if p.variable != "" {
 			value = "x"
-			if a := f.args[p.variable]; a != nil && isPathPart(a.value.text) {
+			if a := f.args[p.variable]; a != nil && !p.modified && isPathPart(a.value.text) {
 				value = a.value.text
 			}
 		}
