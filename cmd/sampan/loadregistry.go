@@ -30,7 +30,9 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 		return err
 	}
 	defer func() { _ = w.Close() }() // nothing is left to be told
-	err = push.Carry(cmd.Context(), jobs, hints(a, to), w, newCarried(cmd.ErrOrStderr(), o.quiet))
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
+	err = push.Carry(cmd.Context(), jobs, hints(a, to), w, show)
+	show.Close()
 	if errors.Is(err, push.ErrLacks) {
 		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), archiveError(err))
 	}

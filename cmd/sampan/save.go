@@ -93,11 +93,15 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return archiveError(err)
 	}
-	write.Progress = newCarried(cmd.ErrOrStderr(), o.quiet)
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
+	write.Progress = show
 	if o.output == "-" {
-		return archiveError(archive.Stream(cmd.Context(), p, cmd.OutOrStdout(), write))
+		err := archive.Stream(cmd.Context(), p, cmd.OutOrStdout(), write)
+		show.Close()
+		return archiveError(err)
 	}
 	names, err := archive.Write(cmd.Context(), p, o.output, write)
+	show.Close()
 	if err != nil {
 		return o.interrupted(archiveError(err))
 	}
