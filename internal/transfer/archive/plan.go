@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -65,6 +66,12 @@ type plannedBlob struct {
 	repo       oci.Repository
 	reader     oci.Reader
 	name       oci.Repository // in the archive
+}
+
+// short tells blobs apart for people.
+func (b plannedBlob) short() string {
+	const digits = 12
+	return path.Base(b.repo.Path()) + " " + b.descriptor.Digest.Hex()[:digits]
 }
 
 // NewPlan asks for the manifests of images, and what they name. Blobs are not asked

@@ -193,7 +193,7 @@ func zero(w io.WriterAt, off, n int64) error {
 
 func (w *writer) writeBlob(ctx context.Context, e entry, fresh bool) error {
 	b := w.plan.blobs[e.digest]
-	line := w.options.Progress.Start(b.descriptor.Digest.String(), b.descriptor.Size)
+	line := w.options.Progress.Start(b.short(), b.descriptor.Size)
 	if !fresh && w.complete(e) {
 		line.Add(e.size)
 		line.End(progress.Present)
@@ -398,7 +398,7 @@ func (w *writer) stream(ctx context.Context, to io.Writer) error {
 
 func (w *writer) streamBlob(ctx context.Context, to io.Writer, e entry) error {
 	b := w.plan.blobs[e.digest]
-	line := w.options.Progress.Start(e.digest.String(), e.size)
+	line := w.options.Progress.Start(b.short(), e.size)
 	if err := w.fetch(ctx, b, to, line); err != nil {
 		line.End(progress.Failed)
 		return err

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 
 	"golang.org/x/sync/errgroup"
 
@@ -146,7 +147,7 @@ func (c *carrier) blobs(ctx context.Context, j transfer.Job, blobs []oci.Descrip
 
 func (c *carrier) blob(ctx context.Context, j transfer.Job, d oci.Descriptor, from []oci.Repository) error {
 	c.sink.Expect(d.Size)
-	line := c.sink.Start(d.Digest.String(), d.Size)
+	line := c.sink.Start(shortName(j.Target, d.Digest), d.Size)
 	has, err := c.to.Has(ctx, j.Target, oci.Descriptor{MediaType: "application/octet-stream", Digest: d.Digest, Size: d.Size})
 	if err == nil && has {
 		line.Add(d.Size)
@@ -174,6 +175,12 @@ func (c *carrier) blob(ctx context.Context, j transfer.Job, d oci.Descriptor, fr
 	}
 	line.End(progress.Done)
 	return nil
+}
+
+// shortName tells blobs apart for people.
+func shortName(repo oci.Repository, digest oci.Digest) string {
+	const digits = 12
+	return path.Base(repo.Path()) + " " + digest.Hex()[:digits]
 }
 
 // counted tells how many bytes were read.
