@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"sampan/internal/oci"
@@ -146,7 +147,7 @@ func (s *server) count(method, part string) int {
 type memory struct {
 	content map[oci.Digest]string
 	root    oci.Digest
-	opened  int
+	opened  atomic.Int64
 }
 
 // twoPlatforms is an index of two images that share a layer.
@@ -200,7 +201,7 @@ func (m *memory) Blob(_ context.Context, _ oci.Repository, digest oci.Digest) (o
 	if !ok {
 		return nil, oci.ErrBlobUnknown
 	}
-	m.opened++
+	m.opened.Add(1)
 	return opened{strings.NewReader(raw), oci.Descriptor{Digest: digest, Size: int64(len(raw))}}, nil
 }
 
@@ -233,15 +234,15 @@ func TestAnImageIsCarriedWhole(t *testing.T) {
 	if s.content["a/b/manifests/1"] != m.content[m.root] {
 		t.Error("the tag is not there")
 	}
-	if m.opened != 3 {
-		t.Errorf("%d blobs were read, want 3", m.opened)
+	if m.opened.Load() != 3 {
+		t.Errorf("%d blobs were read, want 3", m.opened.Load())
 	}
 	// The second time nothing is read, and in another repository nothing is uploaded.
 	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "a/b", "1"), s.job(t, m, "c", "1")}, nil, w, progress.None()); err != nil {
 		t.Fatal(err)
 	}
-	if m.opened != 3 || s.count(http.MethodPut, "/uploads/") != 3 {
-		t.Errorf("%d blobs were read, %d were uploaded", m.opened, s.count(http.MethodPut, "/uploads/"))
+	if m.opened.Load() != 3 || s.count(http.MethodPut, "/uploads/") != 3 {
+		t.Errorf("%d blobs were read, %d were uploaded", m.opened.Load(), s.count(http.MethodPut, "/uploads/"))
 	}
 	if s.content["c/manifests/1"] != m.content[m.root] {
 		t.Error("the tag of the other repository is not there")
