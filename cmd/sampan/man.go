@@ -75,5 +75,5 @@ func writeManual(cmd *cobra.Command, dir string) (pages int, err error) {
 		return pages, err
 	}
 	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
-	return pages + 1, os.WriteFile(filepath.Join(dir, name), page.Bytes(), 0o644) //nolint:gosec // a manual is for everybody
+	return pages + 1, os.WriteFile(filepath.Join(dir, name), page.Bytes(), 0o644)
 }

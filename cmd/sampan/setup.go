@@ -140,10 +140,10 @@ func (s *setup) do(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if mirror.Assumed {
+	proving := s.here() && !s.dryRun && !s.noProve
+	if mirror.Assumed && !proving { // else it is asked whether it is there
 		return usagef("%s", text("name the mirror: --mirror mirror.example.com", "请给出镜像站：--mirror mirror.example.com"))
 	}
-	proving := s.here() && !s.dryRun && !s.noProve
 	if proving {
 		if err := askForProof(ctx, mirror); err != nil {
 			return fmt.Errorf(text("%w\nNothing was changed. With --no-prove the runtime is set up all the same.", "%w\n没有做任何改动。使用 --no-prove 可以照常设置运行时。"), err)

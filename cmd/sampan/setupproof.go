@@ -76,14 +76,15 @@ func (s *setup) prove(ctx context.Context, plan *runtimes.Plan, restarted bool) 
 		return noClient(err)
 	}
 	// Where nothing changed, it may never have read what is there.
-	if again := plan.After; !plan.Changes() && len(again) > 0 {
+	if again := plan.After; !restarted && len(again) > 0 {
 		if waiting, stepErr := s.takeSteps(ctx, again); stepErr != nil {
 			return stepErr
-		} else if waiting {
-			return err
-		} else if err = s.pullUntil(ctx, plan.Proof, err); err == nil {
-			return nil
+		} else if !waiting {
+			err = s.pullUntil(ctx, plan.Proof, err)
 		}
+	}
+	if err == nil {
+		return nil
 	}
 	return s.blame(ctx, plan.Proof, err)
 }

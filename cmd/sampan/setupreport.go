@@ -50,7 +50,7 @@ func listTargets(ctx context.Context, out io.Writer, m *runtimes.Machine) error 
 func summary(list []string) string {
 	const most = 2
 	if len(list) > most {
-		return strings.Join(list[:most], ", ") + fmt.Sprintf(text(" and %d more", " 等共 %[2]d 项"), len(list)-most, len(list))
+		return strings.Join(list[:most], ", ") + fmt.Sprintf(text(" and %d more", " 以及另外 %d 项"), len(list)-most)
 	}
 	return strings.Join(list, ", ")
 }

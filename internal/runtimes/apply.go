@@ -21,6 +21,13 @@ func Apply(m *Machine, s *Store, target string, p *Plan) error {
 	if !p.Changes() {
 		return nil
 	}
+	for i := range p.Files {
+		if f := &p.Files[i]; f.Changes() {
+			if err := m.writable(f.Path); err != nil {
+				return fmt.Errorf("%s: %w", f.Path, err)
+			}
+		}
+	}
 	r, n, err := begin(m, s, target)
 	if err != nil {
 		return err
@@ -50,6 +57,24 @@ func Apply(m *Machine, s *Store, target string, p *Plan) error {
 		}
 	}
 	return nil
+}
+
+// writable fails where a file cannot be written: it is found out before anything is.
+func (m *Machine) writable(path string) error {
+	dir := m.Path(path)
+	if target, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = target
+	}
+	for dir = filepath.Dir(dir); ; dir = filepath.Dir(dir) {
+		f, err := os.CreateTemp(dir, ".sampan-*")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Close(), os.Remove(f.Name()))
+	}
 }
 
 // begin finds the record that this setup joins, or makes one.

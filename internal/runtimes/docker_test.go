@@ -208,3 +208,53 @@ func TestVersions(t *testing.T) {
 		}
 	}
 }
+
+// A link out of another machine's files would change this one.
+func TestLinksThatLeadNowhereOrOutAreRefused(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "daemon.json")
+	if err := os.WriteFile(outside, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ link, target, say string }{
+		"out":                {"/etc/docker/daemon.json", outside, "leads out"},
+		"a directory out":    {"/etc/docker", filepath.Dir(outside), "leads out"},
+		"nowhere":            {"/etc/docker/daemon.json", "gone", "leads nowhere"},
+		"to another in here": {"/etc/docker/daemon.json", "../real.json", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, s := machine(t, tree{"/etc/real.json": "{}", "/x": ""})
+			m.Environ, m.UID, m.Command = nil, 0, classic("[]").run
+			if err := errors.Join(os.MkdirAll(filepath.Dir(m.Path(c.link)), 0o755), os.Symlink(c.target, m.Path(c.link))); err != nil {
+				t.Fatal(err)
+			}
+			f, err := Docker{}.Detect(t.Context(), m)
+			var p *Plan
+			if err == nil {
+				if p, err = (Docker{}).Plan(t.Context(), m, f, mirrors(t)["public"]); err == nil {
+					err = Apply(m, s, "docker", p)
+				}
+			}
+			if c.say != "" {
+				if err == nil || !strings.Contains(err.Error(), c.say) {
+					t.Errorf("got %v", err)
+				}
+				if raw, _ := os.ReadFile(outside); string(raw) != "{}" {
+					t.Errorf("outside there is %s", raw)
+				}
+				return
+			}
+			if raw, _ := m.Read("/etc/real.json"); err != nil || !strings.Contains(string(raw), "mirror.example.com") {
+				t.Fatalf("%v, %s", err, raw)
+			}
+			if _, _, _, err := Undo(m, s, "docker", false); err != nil {
+				t.Fatal(err)
+			}
+			if at, err := os.Readlink(m.Path(c.link)); err != nil || at != c.target {
+				t.Errorf("the link is %s, %v", at, err)
+			}
+			if raw, _ := m.Read("/etc/real.json"); string(raw) != "{}" {
+				t.Errorf("undone, there is %s", raw)
+			}
+		})
+	}
+}

@@ -34,8 +34,15 @@ type Machine struct {
 // Path is where a file of the machine is.
 func (m *Machine) Path(path string) string { return filepath.Join(m.Root, path) }
 
-// Read reads a file of the machine; nil where there is none.
+// Read reads a file of the machine; nil where there is none. A symbolic link that leads
+// nowhere, or out of Root, is an error: what is written would not be where it seems.
 func (m *Machine) Read(path string) ([]byte, error) {
+	if err := m.confined(path); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(m.Path(path)); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w", path, errNoFile)
+	}
 	f, err := os.Open(m.Path(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -53,6 +60,39 @@ func (m *Machine) Read(path string) ([]byte, error) {
 	}
 	return raw, err
 }
+
+// confined fails where a path leads to something that is not of this machine.
+func (m *Machine) confined(path string) error {
+	root := "/"
+	if m.Root != "" {
+		var err error
+		if root, err = filepath.EvalSymlinks(m.Root); err != nil {
+			return err
+		}
+	}
+	for at := m.Path(path); ; at = filepath.Dir(at) {
+		target, err := filepath.EvalSymlinks(at)
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Lstat(at); err == nil {
+				return fmt.Errorf("%s: %w", path, errNowhere)
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if rel, err := filepath.Rel(root, target); err != nil || !filepath.IsLocal(rel) {
+			return fmt.Errorf("%s: %w", path, errOutside)
+		}
+		return nil
+	}
+}
+
+var (
+	errNowhere = errors.New("a symbolic link that leads nowhere")
+	errNoFile  = errors.New("it is a directory, or something else that is no file")
+	errOutside = errors.New("a symbolic link leads out of the directory")
+)
 
 var errTooLarge = errors.New("the file is too large to be a configuration")
 
