@@ -131,6 +131,24 @@ func refuse(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"no \u0007 %s"}]}`, code, code)
 }
 
+func (s *server) get(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.content[name]
+}
+
+func (s *server) set(name, content string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.content[name] = content
+}
+
+func (s *server) fail(fault func(w http.ResponseWriter, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fault
+}
+
 func (s *server) count(method, part string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,7 +249,7 @@ func TestAnImageIsCarriedWhole(t *testing.T) {
 	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "a/b", "1")}, nil, w, progress.None()); err != nil {
 		t.Fatal(err)
 	}
-	if s.content["a/b/manifests/1"] != m.content[m.root] {
+	if s.get("a/b/manifests/1") != m.content[m.root] {
 		t.Error("the tag is not there")
 	}
 	if m.opened.Load() != 3 {
@@ -244,7 +262,7 @@ func TestAnImageIsCarriedWhole(t *testing.T) {
 	if m.opened.Load() != 3 || s.count(http.MethodPut, "/uploads/") != 3 {
 		t.Errorf("%d blobs were read, %d were uploaded", m.opened.Load(), s.count(http.MethodPut, "/uploads/"))
 	}
-	if s.content["c/manifests/1"] != m.content[m.root] {
+	if s.get("c/manifests/1") != m.content[m.root] {
 		t.Error("the tag of the other repository is not there")
 	}
 }
@@ -288,19 +306,19 @@ func TestNothingIncompleteIsPublished(t *testing.T) {
 	} {
 		t.Run(fact, func(t *testing.T) {
 			s, m := newServer(t), twoPlatforms()
-			s.fault = fault
+			s.fail(fault)
 			jobs := []transfer.Job{s.job(t, m, "a", "1")}
 			if err := Carry(t.Context(), jobs, nil, s.writer(t), progress.None()); err == nil || strings.ContainsRune(err.Error(), 7) {
 				t.Errorf("got %v", err)
 			}
-			if _, ok := s.content["a/manifests/1"]; ok {
+			if s.get("a/manifests/1") != "" {
 				t.Error("there is a tag")
 			}
-			s.fault = nil
+			s.fail(nil)
 			if err := Carry(t.Context(), jobs, nil, s.writer(t), progress.None()); err != nil {
 				t.Error(err)
 			}
-			if s.content["a/manifests/1"] != m.content[m.root] {
+			if s.get("a/manifests/1") != m.content[m.root] {
 				t.Error("the tag is not there")
 			}
 		})
@@ -315,7 +333,7 @@ func TestWhatNobodyHasIsTold(t *testing.T) {
 	if err := Carry(t.Context(), jobs, nil, s.writer(t), progress.None()); !errors.Is(err, ErrLacks) {
 		t.Errorf("got %v", err)
 	}
-	s.content["a/blobs/"+oci.DigestOf([]byte(layer)).String()] = layer // it was loaded before
+	s.set("a/blobs/"+oci.DigestOf([]byte(layer)).String(), layer) // it was loaded before
 	if err := Carry(t.Context(), jobs, nil, s.writer(t), progress.None()); err != nil {
 		t.Error(err)
 	}
@@ -327,12 +345,12 @@ func TestABlobThatIsLeftOutIsMounted(t *testing.T) {
 	layer := strings.Repeat("layer", 1000)
 	digest := oci.DigestOf([]byte(layer))
 	delete(m.content, digest)
-	s.content["before/blobs/"+digest.String()] = layer
+	s.set("before/blobs/"+digest.String(), layer)
 	hints := map[oci.Digest]oci.Repository{digest: s.job(t, m, "before", "1").Target}
 	if err := Carry(t.Context(), []transfer.Job{s.job(t, m, "a", "1")}, hints, s.writer(t), progress.None()); err != nil {
 		t.Fatal(err)
 	}
-	if s.content["a/manifests/1"] != m.content[m.root] {
+	if s.get("a/manifests/1") != m.content[m.root] {
 		t.Error("the tag is not there")
 	}
 	hints[digest] = s.job(t, m, "nowhere", "1").Target
