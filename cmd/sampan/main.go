@@ -71,6 +71,8 @@ func newRoot() *cobra.Command {
 		newSetupCommand(),
 		newRewriteCommand(),
 		newPullCommand(),
+		newSaveCommand(),
+		newLoadCommand(),
 	)
 	examples(root)
 	localize(root)

@@ -46,6 +46,8 @@ type Options struct {
 	DockerConfig string
 	// Credentials, when set, replace DockerConfig.
 	Credentials func(oci.Registry) upstream.Credentials
+	// Username and Password stand before both; empty means nobody.
+	Username, Password string
 	// PlainHTTP are registries, as "host:port", that are spoken to without TLS. Those
 	// on loopback are in any case.
 	PlainHTTP []string
@@ -108,6 +110,8 @@ func Open(name oci.Registry, o Options, writing bool) (*Registry, error) {
 	}
 	var credentials upstream.Credentials
 	switch {
+	case o.Username != "":
+		credentials = upstream.Static(upstream.Credential{Username: o.Username, Password: o.Password})
 	case o.Credentials != nil:
 		credentials = o.Credentials(name)
 	case o.DockerConfig != "" && present(o.DockerConfig):

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"sampan/internal/transfer/archive"
+	"sampan/internal/transfer/push"
+)
+
+// archiveError is an error about archives, for people: in Chinese with what kind of
+// error it is in front, and without the codes of the protocol.
+func archiveError(err error) error {
+	err = plainWithin(err)
+	for _, known := range []struct {
+		is      error
+		chinese string
+	}{
+		{archive.ErrChecksum, "校验和不符"},
+		{archive.ErrBomb, "解压后过大"},
+		{archive.ErrArchive, "不是镜像归档，或已损坏"},
+		{archive.ErrBusy, "另一个进程正在写入"},
+		{archive.ErrNoFile, "不是可以替换的文件"},
+		{archive.ErrVolumes, "分卷过多，请增大 --volume"},
+		{archive.ErrBeside, "不是归档旁的文件"},
+		{push.ErrLacks, "归档和目标都缺少某个 blob"},
+	} {
+		if errors.Is(err, known.is) && text("", known.chinese) != "" {
+			return fmt.Errorf("%s：%w", known.chinese, err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sampan/internal/client"
+	"sampan/internal/oci"
+	"sampan/internal/transfer/archive"
+	"sampan/internal/transfer/layout"
+)
+
+func newLoadCommand() *cobra.Command {
+	var o loadOptions
+	cmd := &cobra.Command{
+		Use:   "load -i FILE [IMAGE...]",
+		Short: text("Load images from an archive into an engine or a registry", "将归档中的镜像载入引擎或仓库"),
+		Long: text(
+			"Load the images of an archive, or those named, into the container engine of this machine or, with --to, into a\nregistry. FILE is what sampan save, docker save, podman save, ctr images export or skopeo wrote: an OCI archive or\none of Docker, compressed with gzip or zstd or not, the name of its volumes without .001, or the directory of an OCI\nlayout. \"-\" is standard input.\n\nWhat is beside the archive in FILE.sha256sum is checked first. Nothing is extracted, and every digest is proven: a\nbroken or hostile archive is refused. A registry gets blobs that it lacks, then manifests, then tags; a load that was\ninterrupted goes on when it is run again.",
+			"将归档中的全部镜像或指定镜像载入本机的容器引擎；使用 --to 时载入仓库。FILE 可以是 sampan save、docker save、\npodman save、ctr images export 或 skopeo 写出的文件：OCI 归档或 Docker 归档，可用 gzip 或 zstd 压缩；也可以是\n分卷去掉 .001 的名字，或 OCI layout 目录。\"-\" 表示标准输入。\n\n首先校验归档旁的 FILE.sha256sum。不解压任何文件，每个摘要都会验证：损坏或恶意的归档会被拒绝。仓库依次得到\n缺少的 blob、清单和标签；被中断的载入再次运行时会继续。"),
+		Example: "  sampan load -i images.tar\n" +
+			"  sampan load -i /media/usb/images.tar --to registry.example.com/mirror/\n" +
+			"  sampan load -i kubernetes.tar --engine containerd --namespace k8s.io\n" +
+			"  sampan load -i images.tar --list",
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.input, "input", "i", "", text("`FILE` to read, or an OCI layout directory; \"-\" for standard input", "要读取的文件 `FILE` 或 OCI layout 目录；\"-\" 表示标准输入"))
+	f.BoolVar(&o.list, "list", false, text("tell what is in the archive, and load nothing", "只列出归档内容，不载入"))
+	f.StringVar(&o.to, "to", "", text("registry to load into: `HOST`/, HOST/NAMESPACE/, or HOST/REPOSITORY[:TAG] for one image", "载入的仓库：`HOST`/、HOST/NAMESPACE/，或单个镜像的 HOST/REPOSITORY[:TAG]"))
+	f.StringVar(&o.engine, "engine", "auto", text("`ENGINE` to load into: docker, podman, nerdctl, containerd, or auto for the first that answers", "载入的引擎 `ENGINE`：docker、podman、nerdctl、containerd，或 auto（第一个可用的）"))
+	f.StringVar(&o.namespace, "namespace", "", text("`NAMESPACE` of containerd, such as k8s.io (default CONTAINERD_NAMESPACE, then default)", "containerd 的命名空间 `NAMESPACE`，例如 k8s.io（默认依次为 CONTAINERD_NAMESPACE、default）"))
+	f.StringVar(&o.name, "name", "", text("`REPOSITORY` of images for which the archive tells only a tag or nothing", "归档中没有仓库名的镜像所用的 `REPOSITORY`"))
+	f.BoolVar(&o.unchecked, "no-checksum", false, text("do not read the archive for FILE.sha256sum first", "不先按 FILE.sha256sum 校验归档"))
+	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell of each blob", "不显示每个 blob 的进度"))
+	o.registries.addFlags(f)
+	return cmd
+}
+
+// loadOptions are what the command line says.
+type loadOptions struct {
+	input, engine, namespace, name, to string
+	list, unchecked, quiet             bool
+	registries                         registryOptions
+}
+
+func (o loadOptions) run(cmd *cobra.Command, args []string) error {
+	if o.input == "" {
+		return usagef("%s", text("say what to load: -i FILE", "请指定要载入的文件：-i FILE"))
+	}
+	if o.engine != "auto" && !slices.Contains(engineNames(), o.engine) {
+		return usagef(text("--engine is %s or auto, not %q", "--engine 应为 %s 或 auto，而不是 %q"), strings.Join(engineNames(), ", "), o.engine)
+	}
+	var to target
+	var err error
+	if o.to != "" {
+		if to, err = parseTarget("--to", o.to); err != nil {
+			return err
+		}
+	}
+	options := archive.OpenOptions{Text: text}
+	if o.name != "" {
+		base, err := oci.ParseRepository(o.name)
+		if err != nil {
+			return usagef("--name: %w", plain(err))
+		}
+		options.Base = base
+	}
+	a, err := o.open(cmd, options)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = a.Close() }() // of what was only read
+	images, err := chosen(a.Images(), args)
+	if err != nil {
+		return err
+	}
+	if o.list {
+		return list(cmd.OutOrStdout(), images)
+	}
+	if o.to != "" {
+		return o.loadRegistry(cmd, a, images, to)
+	}
+	return o.loadEngine(cmd, a, images)
+}
+
+// open checks and opens what is to be loaded.
+func (o loadOptions) open(cmd *cobra.Command, options archive.OpenOptions) (*archive.Archive, error) {
+	ctx := cmd.Context()
+	if o.input == "-" {
+		a, err := archive.Read(ctx, cmd.InOrStdin(), options)
+		if err != nil {
+			return nil, archiveError(err)
+		}
+		return a, nil
+	}
+	if !o.unchecked {
+		checked, err := archive.CheckSums(archive.Base(o.input))
+		if err != nil {
+			return nil, archiveError(err)
+		}
+		if checked {
+			fmt.Fprintln(cmd.ErrOrStderr(), text("the checksums match", "校验和一致"))
+		}
+	}
+	a, err := archive.Open(ctx, o.input, options)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf(text("%s: there is no such archive", "%s：没有这个归档"), o.input)
+	}
+	if err != nil {
+		return nil, archiveError(err)
+	}
+	return a, nil
+}
+
+// chosen are the images that were named, or all.
+func chosen(all []layout.Image, names []string) ([]layout.Image, error) {
+	if len(all) == 0 {
+		return nil, errors.New(text("the archive names no image", "归档中没有镜像"))
+	}
+	if len(names) == 0 {
+		return all, nil
+	}
+	var images []layout.Image
+	for _, name := range names {
+		ref, err := oci.ParseReference(name)
+		if err != nil {
+			return nil, &usageError{plain(err)}
+		}
+		n := slices.IndexFunc(all, func(i layout.Image) bool {
+			same := i.Ref.Repository == ref.Repository
+			if !ref.Digest.IsZero() {
+				return same && i.Descriptor.Digest == ref.Digest
+			}
+			return same && i.Ref.Tag == ref.Tag
+		})
+		if n < 0 {
+			return nil, fmt.Errorf(text("%s is not in the archive; --list tells what is", "归档中没有 %s；--list 可列出其内容"), client.Familiar(ref))
+		}
+		images = append(images, all[n])
+	}
+	return images, nil
+}
+
+// list tells names and digests.
+func list(w io.Writer, images []layout.Image) error {
+	for _, i := range images {
+		name := client.Familiar(i.Ref)
+		if isUnnamed(i) {
+			name = text("(no name)", "（无名）")
+			if !i.Ref.Tag.IsZero() {
+				name += ":" + i.Ref.Tag.String()
+			}
+		}
+		if _, err := fmt.Fprintf(w, "%s  %s\n", name, i.Descriptor.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replan is the plan of an archive that holds images of a, as every engine reads it.
+// What a names and does not hold is left to the engine.
+func replan(ctx context.Context, a *archive.Archive, images []layout.Image) (*archive.Plan, error) {
+	var sources []archive.Source
+	missing := make(map[oci.Digest]oci.Repository)
+	for _, i := range images {
+		at := i.Ref
+		at.Digest = i.Descriptor.Digest
+		s := archive.Source{At: at, Reader: a}
+		if !isUnnamed(i) {
+			s.Name = i.Ref
+		}
+		sources = append(sources, s)
+		gone, err := a.Missing(ctx, i.Ref.Repository)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range gone {
+			missing[d.Digest] = oci.Repository{}
+		}
+	}
+	return archive.NewPlan(ctx, sources, archive.PlanOptions{Without: missing, Text: text})
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sampan/internal/progress"
+	"sampan/internal/transfer/archive"
+	"sampan/internal/transfer/layout"
+)
+
+// An engineCommand is the program by which an engine loads archives.
+type engineCommand struct {
+	name    string   // of the engine
+	program string   // in PATH
+	probe   []string // succeeds where the engine answers
+	load    []string // reads an archive from standard input
+	delta   bool     // blobs that it has may be missing in the archive
+}
+
+// engineCommands are the engines in the order in which they are looked for.
+func engineCommands(namespace string) []engineCommand {
+	var at []string
+	if namespace != "" {
+		at = []string{"--namespace", namespace}
+	}
+	with := func(args ...string) []string { return append(at[:len(at):len(at)], args...) }
+	return []engineCommand{
+		{"docker", "docker", []string{"version", "--format", "{{.Server.Version}}"}, []string{"load"}, true},
+		{"podman", "podman", []string{"version"}, []string{"load"}, false},
+		{"nerdctl", "nerdctl", with("info"), with("load"), true},
+		{"containerd", "ctr", with("version"), with("images", "import", "-"), true},
+	}
+}
+
+func engineNames() []string {
+	var names []string
+	for _, e := range engineCommands("") {
+		names = append(names, e.name)
+	}
+	return names
+}
+
+const probeWithin = 20 * time.Second
+
+// findEngine is the engine that was asked for, or the first that answers.
+func (o loadOptions) findEngine(ctx context.Context) (engineCommand, error) {
+	var failed []error
+	for _, e := range engineCommands(o.namespace) {
+		if o.engine != "auto" && o.engine != e.name {
+			continue
+		}
+		err := e.answers(ctx)
+		if err == nil {
+			return e, nil
+		}
+		if o.engine == e.name || !errors.Is(err, exec.ErrNotFound) {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) == 0 {
+		return engineCommand{}, errors.New(text("no container engine was found here; --to loads into a registry", "本机没有找到容器引擎；--to 可载入仓库"))
+	}
+	return engineCommand{}, errors.Join(failed...)
+}
+
+func (e engineCommand) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, e.program, e.probe...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf(text("%s does not answer: %w: %s", "%s 没有应答：%w：%s"), e.name, err, lastLine(said.String()))
+	}
+	return nil
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}
+
+// loadEngine gives the archive to an engine, in the form that all versions read.
+func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images []layout.Image) error {
+	ctx := cmd.Context()
+	p, err := replan(ctx, a, images)
+	if err != nil {
+		return archiveError(err)
+	}
+	e, err := o.findEngine(ctx)
+	if err != nil {
+		return err
+	}
+	if n := p.Without(); n > 0 && !e.delta {
+		return fmt.Errorf(text("the archive lacks %d blobs, which %s does not take from what it has: load into a registry with --to", "归档缺少 %d 个 blob，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), n, e.name)
+	}
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
+	err = e.stream(cmd, p, show)
+	show.Close()
+	if err != nil {
+		if n := p.Without(); n > 0 {
+			return fmt.Errorf(text("%w\nthe archive lacks %d blobs: load first what it was made to follow", "%w\n归档缺少 %d 个 blob：请先载入它所依据的归档"), err, n)
+		}
+		return err
+	}
+	return list(cmd.OutOrStdout(), images)
+}
+
+// stream pipes the archive into the program. What it says goes to standard error.
+func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, sink progress.Sink) error {
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	load := exec.CommandContext(ctx, e.program, e.load...)
+	load.Cancel = func() error { return load.Process.Signal(os.Interrupt) }
+	load.WaitDelay = 10 * time.Second
+	load.Stdout, load.Stderr = cmd.ErrOrStderr(), cmd.ErrOrStderr()
+	in, err := load.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := load.Start(); err != nil {
+		return err
+	}
+	written := archive.Stream(ctx, p, in, archive.WriteOptions{Progress: sink, Text: text})
+	if written != nil && !isPipe(written) {
+		cancel() // an archive that is cut off must not be loaded
+		_ = load.Wait()
+		return archiveError(written)
+	}
+	written = errors.Join(written, in.Close())
+	if err := load.Wait(); err != nil {
+		return fmt.Errorf("%s %s: %w", e.program, strings.Join(e.load, " "), err)
+	}
+	return written
+}
+
+// isPipe tells whether writing failed because nobody reads on.
+func isPipe(err error) bool {
+	return errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.EPIPE)
+}

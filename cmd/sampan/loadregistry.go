@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"sampan/internal/oci"
+	"sampan/internal/transfer"
+	"sampan/internal/transfer/archive"
+	"sampan/internal/transfer/layout"
+	"sampan/internal/transfer/push"
+	"sampan/internal/transfer/remote"
+)
+
+// loadRegistry puts images into a registry. Names are looked at before anything is
+// sent.
+func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images []layout.Image, to target) error {
+	jobs, names, err := jobsOf(a, images, to)
+	if err != nil {
+		return err
+	}
+	options, err := o.registries.remote()
+	if err != nil {
+		return err
+	}
+	w, err := remote.Open(to.registry, options, true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }() // nothing is left to be told
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
+	err = push.Carry(cmd.Context(), jobs, hints(a, to), w, show)
+	show.Close()
+	if errors.Is(err, push.ErrLacks) {
+		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), archiveError(err))
+	}
+	if err != nil {
+		return archiveError(err)
+	}
+	for n, j := range jobs {
+		if names[n].Repository.IsZero() {
+			continue
+		}
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", names[n], j.Source.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jobsOf names images at the target; what is attached to others goes along with them,
+// and has the zero name.
+func jobsOf(a *archive.Archive, images []layout.Image, to target) (jobs []transfer.Job, names []oci.Reference, err error) {
+	taken := make(map[string]oci.Digest)
+	for _, i := range images {
+		if isUnnamed(i) {
+			continue
+		}
+		name, err := to.name(i.Ref)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", i.Ref, plain(err))
+		}
+		if name.Tag.IsZero() {
+			name.Digest = i.Descriptor.Digest
+		}
+		other, ok := taken[name.String()]
+		if ok && other != i.Descriptor.Digest {
+			return nil, nil, usagef(text("two images would be called %s; name one of them", "有两个镜像会使用名字 %s；请只指定其中一个"), name)
+		}
+		if ok {
+			continue
+		}
+		taken[name.String()] = i.Descriptor.Digest
+		j := transfer.Job{Source: oci.Reference{Repository: i.Ref.Repository, Digest: i.Descriptor.Digest}, Reader: a, Target: name.Repository, Referrers: true}
+		if !name.Tag.IsZero() {
+			j.Tags = []oci.Tag{name.Tag}
+		}
+		jobs, names = append(jobs, j), append(names, name)
+	}
+	if len(jobs) == 0 {
+		return nil, nil, errors.New(text("the images have no names: give them one with --name", "镜像没有名字：请用 --name 指定"))
+	}
+	return jobs, names, nil
+}
+
+// hints are the repositories of the target where blobs should be that the archive lacks.
+func hints(a *archive.Archive, to target) map[oci.Digest]oci.Repository {
+	at := make(map[oci.Digest]oci.Repository)
+	for digest, repo := range a.Before() {
+		if name, err := to.name(oci.Reference{Repository: repo}); err == nil {
+			at[digest] = name.Repository
+		}
+	}
+	return at
+}
+
+// isUnnamed tells whether nobody said what an image is called.
+func isUnnamed(i layout.Image) bool {
+	return !i.Named && i.Ref.Repository.String() == layout.Unnamed
+}

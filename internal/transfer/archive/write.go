@@ -1,0 +1,408 @@
+package archive
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"sampan/internal/oci"
+	"sampan/internal/progress"
+	"sampan/internal/transfer/layout"
+)
+
+// WriteOptions say how an archive is written. The zero value is good.
+type WriteOptions struct {
+	Format Format
+	// Zstd compresses the whole archive.
+	Zstd bool
+	// Volume is the size of each file in bytes that the archive is split into; zero
+	// means one file.
+	Volume int64
+	// Bare leaves out the files beside the archive: checksums and the bundle.
+	Bare bool
+	// Blobs bounds how many are fetched at once; zero means 4.
+	Blobs int
+	// Progress hears how it goes; nil means nobody.
+	Progress progress.Sink
+	// Text is the language of errors; nil means English.
+	Text layout.Text
+	// Pause waits before a source is asked again, for the n-th time from 1 on; nil
+	// means seconds that grow.
+	Pause func(ctx context.Context, n int) error
+}
+
+const attempts = 5 // to read one blob without progress
+
+func (o *WriteOptions) fill() {
+	o.Blobs = cmp.Or(o.Blobs, 4)
+	if o.Progress == nil {
+		o.Progress = progress.None()
+	}
+	if o.Text == nil {
+		o.Text = layout.English
+	}
+	if o.Pause == nil {
+		o.Pause = pause
+	}
+}
+
+func pause(ctx context.Context, n int) error {
+	timer := time.NewTimer(time.Duration(n*n) * time.Second)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Write fetches the blobs of a plan and writes the archive, and returns the names of
+// its files. Where it fails, what was fetched stays in files that end in ".partial",
+// and the same call goes on from there.
+func Write(ctx context.Context, p *Plan, name string, o WriteOptions) ([]string, error) {
+	o.fill()
+	f, err := formOf(p, o.Format, o.Text)
+	if err != nil {
+		return nil, err
+	}
+	each := o.Volume
+	if o.Zstd {
+		each = 0 // where volumes end is known after compression
+	}
+	names, err := volumeNames(name, f.size, each)
+	if err != nil {
+		return nil, err
+	}
+	if err := replaceable(append(names, name)); err != nil {
+		return nil, err
+	}
+	v, fresh, err := openPartial(names, each)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{plan: p, form: f, options: o, file: v}
+	err = w.write(ctx, fresh)
+	if err == nil {
+		err = v.sync()
+	}
+	if err == nil && o.Zstd {
+		names, err = w.compress(ctx, name)
+	}
+	if err == nil {
+		err = w.finish(name, names)
+	}
+	return names, errors.Join(err, v.Close())
+}
+
+// replaceable fails where a name is that of a folder or a device: an archive takes the
+// place of files alone.
+func replaceable(names []string) error {
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err == nil && !info.Mode().IsRegular() || strings.HasSuffix(name, string(filepath.Separator)) {
+			return fmt.Errorf("%s: %w", name, ErrNoFile)
+		}
+	}
+	return nil
+}
+
+type writer struct {
+	plan    *Plan
+	form    *form
+	options WriteOptions
+	file    *volumes
+}
+
+// openPartial opens the files that are being written, and locks them. fresh tells that
+// nothing is in them.
+func openPartial(names []string, each int64) (v *volumes, fresh bool, err error) {
+	v, fresh = &volumes{each: each}, true
+	for _, name := range names {
+		f, err := os.OpenFile(name+partialSuffix, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // an archive is for whoever may read its directory
+		if err != nil {
+			return nil, false, errors.Join(err, v.Close())
+		}
+		v.files = append(v.files, f)
+		info, err := f.Stat()
+		if err == nil {
+			err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		}
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrBusy
+		}
+		if err != nil {
+			return nil, false, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), v.Close())
+		}
+		fresh = fresh && info.Size() == 0
+	}
+	return v, fresh, nil
+}
+
+// write fills the file. A blob's header is written after the blob is proven and
+// synced: by it, a later run knows what may be complete.
+func (w *writer) write(ctx context.Context, fresh bool) error {
+	if err := w.file.resize(w.form.size); err != nil {
+		return err
+	}
+	_, bytes := w.plan.Blobs()
+	w.options.Progress.Expect(bytes)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(w.options.Blobs)
+	for _, e := range w.form.entries {
+		if e.digest.IsZero() {
+			if err := w.writeData(e); err != nil {
+				return errors.Join(err, g.Wait())
+			}
+			continue
+		}
+		g.Go(func() error { return w.writeBlob(ctx, e, fresh) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return zero(w.file, w.form.size-2*block, 2*block)
+}
+
+// writeData writes an entry whose bytes are known. Padding is written too: something
+// else may have been there.
+func (w *writer) writeData(e entry) error {
+	if _, err := w.file.WriteAt(e.header, e.at); err != nil {
+		return err
+	}
+	if _, err := w.file.WriteAt(e.data, e.dataAt()); err != nil {
+		return err
+	}
+	return zero(w.file, e.dataAt()+e.size, padded(e.size)-e.size)
+}
+
+func zero(w io.WriterAt, off, n int64) error {
+	_, err := w.WriteAt(make([]byte, n), off)
+	return err
+}
+
+func (w *writer) writeBlob(ctx context.Context, e entry, fresh bool) error {
+	b := w.plan.blobs[e.digest]
+	line := w.options.Progress.Start(b.short(), b.descriptor.Size)
+	if !fresh && w.complete(e) {
+		line.Add(e.size)
+		line.End(progress.Present)
+		return nil
+	}
+	err := zero(w.file, e.at, int64(len(e.header))) // it is not complete from here on
+	if err == nil {
+		err = w.fetch(ctx, b, io.NewOffsetWriter(w.file, e.dataAt()), line)
+	}
+	if err == nil {
+		err = zero(w.file, e.dataAt()+e.size, padded(e.size)-e.size)
+	}
+	if err == nil {
+		err = w.file.sync()
+	}
+	if err == nil {
+		_, err = w.file.WriteAt(e.header, e.at)
+	}
+	if err != nil {
+		line.End(progress.Failed)
+		return fmt.Errorf("blob %s: %w", e.digest, err)
+	}
+	line.End(progress.Done)
+	return nil
+}
+
+// complete tells whether an earlier run left the whole blob in its place.
+func (w *writer) complete(e entry) bool {
+	header := make([]byte, len(e.header))
+	if _, err := w.file.ReadAt(header, e.at); err != nil || !bytes.Equal(header, e.header) {
+		return false
+	}
+	ok, err := e.digest.VerifyReader(io.NewSectionReader(w.file, e.dataAt(), e.size))
+	return err == nil && ok && zero(w.file, e.dataAt()+e.size, padded(e.size)-e.size) == nil
+}
+
+// fetch reads a blob, on from where it broke off, and proves it.
+func (w *writer) fetch(ctx context.Context, b plannedBlob, to io.Writer, line progress.Line) error {
+	r := &resumed{ctx: ctx, blob: b, line: line, pause: w.options.Pause}
+	err := verified(to, r, b.descriptor)
+	return errors.Join(err, r.close())
+}
+
+// resumed reads a blob from its source, which is asked again where it breaks off.
+type resumed struct {
+	ctx   context.Context // of one fetch
+	blob  plannedBlob
+	line  progress.Line
+	pause func(ctx context.Context, n int) error
+
+	open   oci.BlobReader // nil for not open
+	at     int64
+	failed int // since the last byte
+}
+
+// Read implements [io.Reader].
+func (r *resumed) Read(p []byte) (int, error) {
+	for {
+		n, err := r.read(p)
+		if n > 0 {
+			r.failed = 0
+			r.at += int64(n)
+			r.line.Add(int64(n))
+			return n, nil
+		}
+		size := r.blob.descriptor.Size
+		if errors.Is(err, io.EOF) && r.at < size {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == nil || errors.Is(err, io.EOF) || r.ctx.Err() != nil || oci.IsAnswer(err) {
+			return 0, err
+		}
+		if r.failed++; r.failed >= attempts {
+			return 0, err
+		}
+		_ = r.close() // it broke already
+		if err := r.pause(r.ctx, r.failed); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (r *resumed) read(p []byte) (int, error) {
+	if r.open == nil {
+		b, err := r.blob.reader.Blob(r.ctx, r.blob.repo, r.blob.descriptor.Digest)
+		if err != nil {
+			return 0, err
+		}
+		r.open = b
+		size := r.blob.descriptor.Size
+		if told := b.Descriptor().Size; told >= 0 && told != size {
+			return 0, oci.Errorf(oci.CodeSizeInvalid, "the source tells %d bytes, and the manifest %d", told, size)
+		}
+		if r.at > 0 {
+			if _, err := b.Seek(r.at, io.SeekStart); err != nil {
+				return 0, err
+			}
+		}
+	}
+	// One byte more than there should be is enough to know.
+	p = p[:min(int64(len(p)), r.blob.descriptor.Size-r.at+1)]
+	return r.open.Read(p)
+}
+
+func (r *resumed) close() error {
+	if r.open == nil {
+		return nil
+	}
+	err := r.open.Close()
+	r.open = nil
+	return err
+}
+
+// finish gives the files their names: what is beside an archive goes before it, and
+// comes after it, so that it never belongs to another. The first volume is the last to
+// be renamed: without it there is no archive.
+func (w *writer) finish(name string, names []string) error {
+	for _, beside := range []string{name + ChecksumSuffix, name + BundleSuffix} {
+		if w.options.Bare {
+			break
+		}
+		if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	for n := len(names) - 1; n >= 0; n-- {
+		if err := os.Rename(names[n]+partialSuffix, names[n]); err != nil {
+			return err
+		}
+	}
+	if w.options.Volume > 0 {
+		if err := removeAfter(name, len(names)); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(filepath.Dir(name)); err != nil || w.options.Bare {
+		return err
+	}
+	if err := writeBundle(w.plan, name); err != nil {
+		return err
+	}
+	return writeChecksums(name, names)
+}
+
+// removeAfter removes volumes of an archive that was longer.
+func removeAfter(name string, last int) error {
+	for n := last + 1; n <= MaxVolumes; n++ {
+		err := os.Remove(VolumeName(name, n))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stream writes the archive of a plan to w, blob after blob. Its order and bytes are
+// those of [Write]; Volume, Bare and Blobs have no meaning.
+func Stream(ctx context.Context, p *Plan, w io.Writer, o WriteOptions) error {
+	o.fill()
+	f, err := formOf(p, o.Format, o.Text)
+	if err != nil {
+		return err
+	}
+	_, bytes := p.Blobs()
+	o.Progress.Expect(bytes)
+	s := &writer{plan: p, form: f, options: o}
+	if !o.Zstd {
+		return s.stream(ctx, w)
+	}
+	z, err := newZstd(w)
+	if err != nil {
+		return err
+	}
+	if err := s.stream(ctx, z); err != nil {
+		return errors.Join(err, z.Close())
+	}
+	return z.Close()
+}
+
+func (w *writer) stream(ctx context.Context, to io.Writer) error {
+	for _, e := range w.form.entries {
+		if _, err := to.Write(e.header); err != nil {
+			return err
+		}
+		if e.digest.IsZero() {
+			if _, err := to.Write(e.data); err != nil {
+				return err
+			}
+		} else if err := w.streamBlob(ctx, to, e); err != nil {
+			return fmt.Errorf("blob %s: %w", e.digest, err)
+		}
+		if _, err := to.Write(make([]byte, padded(e.size)-e.size)); err != nil {
+			return err
+		}
+	}
+	_, err := to.Write(make([]byte, 2*block))
+	return err
+}
+
+func (w *writer) streamBlob(ctx context.Context, to io.Writer, e entry) error {
+	b := w.plan.blobs[e.digest]
+	line := w.options.Progress.Start(b.short(), e.size)
+	if err := w.fetch(ctx, b, to, line); err != nil {
+		line.End(progress.Failed)
+		return err
+	}
+	line.End(progress.Done)
+	return nil
+}
