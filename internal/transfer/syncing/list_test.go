@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,12 +108,16 @@ images:
 // lister has tags of repositories, and counts who asks.
 type lister struct {
 	oci.Reader
-	tags  map[string][]oci.Tag
+	tags map[string][]oci.Tag
+
+	mu    sync.Mutex
 	asked []string
 }
 
 func (l *lister) Tags(_ context.Context, repo oci.Repository) ([]oci.Tag, error) {
+	l.mu.Lock()
 	l.asked = append(l.asked, repo.String())
+	l.mu.Unlock()
 	tags, ok := l.tags[repo.String()]
 	if !ok {
 		return nil, oci.ErrNameUnknown
