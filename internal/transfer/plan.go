@@ -291,6 +291,10 @@ func (c *copier) has(ctx context.Context, repo oci.Repository, d oci.Descriptor)
 	return again(ctx, c, func() (bool, error) { return c.w.Has(ctx, repo, d) })
 }
 
+// maxAsked is how many times a question is asked that nobody answers, where nobody says
+// when to come back: a person who has mistyped a host waits for it.
+const maxAsked = 3
+
 // again asks until there is an answer, for as long as Options.Pause allows.
 func again[T any](ctx context.Context, c *copier, ask func() (T, error)) (T, error) {
 	for n := 1; ; n++ {
@@ -298,8 +302,16 @@ func again[T any](ctx context.Context, c *copier, ask func() (T, error)) (T, err
 		if err == nil || oci.IsAnswer(err) || ctx.Err() != nil {
 			return v, err
 		}
+		if n >= maxAsked && !saysWhen(err) {
+			return v, err
+		}
 		if err := c.o.Pause(ctx, n, err); err != nil {
 			return v, err
 		}
 	}
+}
+
+func saysWhen(err error) bool {
+	var e *oci.Error
+	return errors.As(err, &e) && e.RetryAfter > 0
 }
