@@ -59,6 +59,11 @@ func ask[T any](ctx context.Context, c *Cache, q question, wait time.Duration, f
 		ctx, cancel := context.WithTimeout(oci.WithTrace(shared, new(oci.Trace)), askTimeout)
 		defer cancel()
 		defer context.AfterFunc(c.life.ctx, cancel)()
+		// Look again: the question before this one may have just been refused, after
+		// this one was found not to be.
+		if err := c.refused(ctx, q); err != nil {
+			return answer[T]{}, err
+		}
 		a, err := f(ctx)
 		if err != nil && ctx.Err() != nil && !oci.IsAnswer(err) {
 			err = &oci.Error{Code: oci.CodeUnavailable, Message: "the upstream did not answer in time", Err: err}
