@@ -16,10 +16,13 @@ const (
 	Unchanged Result = "unchanged"
 	Failed    Result = "failed"
 	Pruned    Result = "pruned" // a tag that the list does not have any more
+	// Kept is such a tag that has the same digest as one that stays: registries that
+	// delete the manifest with a tag would take that one along.
+	Kept Result = "kept"
 )
 
 // results are all, in the order of reports.
-func results() []Result { return []Result{Copied, Unchanged, Pruned, Failed} }
+func results() []Result { return []Result{Copied, Unchanged, Pruned, Kept, Failed} }
 
 // An Outcome is one line of a report.
 type Outcome struct {
@@ -57,6 +60,7 @@ func (r *Report) Count(of Result) int {
 func (r *Report) WriteText(w io.Writer, text func(english, chinese string) string) error {
 	word := map[Result]string{
 		Copied: text("copied", "已复制"), Unchanged: text("unchanged", "未变"), Failed: text("failed", "失败"), Pruned: text("deleted", "已删除"),
+		Kept: text("kept, being the same as a tag that stays", "保留，与另一保留的标签相同"),
 	}
 	if r.DryRun {
 		word[Copied], word[Pruned] = text("would be copied", "将复制"), text("would be deleted", "将删除")

@@ -180,17 +180,47 @@ func (r *Report) prune(ctx context.Context, items []Item, o Options) {
 	}
 	for _, ref := range doomed {
 		out := Outcome{Target: ref.String(), Result: Pruned}
-		if !o.Copy.DryRun {
-			at, err := o.Target(ref.Repository.Registry())
-			if err == nil {
+		same, err := stays(ctx, ref, items, o)
+		switch {
+		case err == nil && same:
+			out.Result = Kept
+		case err == nil && !o.Copy.DryRun:
+			var at Target
+			if at, err = o.Target(ref.Repository.Registry()); err == nil {
 				err = at.DeleteTag(ctx, ref.Repository, ref.Tag)
 			}
-			if err != nil {
-				out.Result, out.Error = Failed, told(err)
-			}
+		}
+		if err != nil {
+			out.Result, out.Error = Failed, told(err)
 		}
 		r.Images = append(r.Images, out)
 	}
+}
+
+// stays tells whether a tag points at what one of the items' tags of its repository
+// points at.
+func stays(ctx context.Context, ref oci.Reference, items []Item, o Options) (bool, error) {
+	at, err := o.Target(ref.Repository.Registry())
+	if err != nil {
+		return false, err
+	}
+	doomed, err := at.ResolveTag(ctx, ref.Repository, ref.Tag)
+	if err != nil {
+		return false, err
+	}
+	for _, it := range items {
+		if it.Target != ref.Repository || it.Tag.IsZero() {
+			continue
+		}
+		d, err := at.ResolveTag(ctx, it.Target, it.Tag)
+		if err != nil && !oci.IsUnknown(err) { // a dry run has not copied it
+			return false, err
+		}
+		if err == nil && d.Digest == doomed.Digest {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // attached tells whether a tag is one under which what refers to an image is found:

@@ -231,7 +231,7 @@ func TestPruningDeletesWhatTheListLooksAfterAlone(t *testing.T) {
 	from, to := newMemory(), newMemory()
 	from.add(t, "quay.io/a/b:v1", "one")
 	for _, name := range []string{"m.test/a/b:v0", "m.test/a/b:" + signature, "m.test/a/b:by-hand", "m.test/other:v0"} {
-		to.add(t, name, "old")
+		to.add(t, name, "old "+name)
 	}
 	const list = versions + "  - quay.io/a/b:by-hand\n"
 	from.add(t, "quay.io/a/b:by-hand", "hand")
@@ -248,6 +248,20 @@ func TestPruningDeletesWhatTheListLooksAfterAlone(t *testing.T) {
 		if to.tags[name].IsZero() == stays {
 			t.Errorf("%s: stays is %v", name, !stays)
 		}
+	}
+}
+
+func TestATagThatIsTheSameAsOneThatStaysIsKept(t *testing.T) {
+	from, to := newMemory(), newMemory()
+	from.add(t, "quay.io/a/b:v1", "one")
+	to.add(t, "m.test/a/b:same", "one")
+	to.add(t, "m.test/a/b:other", "other")
+	r, got := run(t, versions, from, to, Options{Prune: true})
+	if !r.Complete || !slices.Contains(got, ">m.test/a/b:same kept") || !slices.Contains(got, ">m.test/a/b:other pruned") {
+		t.Errorf("got %v", got)
+	}
+	if to.tags["m.test/a/b:same"].IsZero() || !to.tags["m.test/a/b:other"].IsZero() {
+		t.Errorf("there is %v", to.tags)
 	}
 }
 
