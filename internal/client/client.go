@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -144,7 +143,7 @@ func parseAddress(s string) (address string, plain bool, err error) {
 	}
 	switch scheme {
 	case "":
-		plain = loopback(host)
+		plain = oci.Loopback(host)
 	case "http", "https":
 		plain = scheme == "http"
 	default:
@@ -154,13 +153,4 @@ func parseAddress(s string) (address string, plain bool, err error) {
 		return "", false, fmt.Errorf("%w: %q", ErrAddress, s) // clients would look for it on Docker Hub
 	}
 	return address, plain, nil
-}
-
-// loopback tells whether a host can only be this machine.
-func loopback(host string) bool {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.IsLoopback()
 }

@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -30,6 +32,19 @@ func ParseRegistry(s string) (Registry, error) {
 		host = "docker.io"
 	}
 	return Registry{host}, nil
+}
+
+// Loopback tells whether a host, with or without a port, can only be this machine:
+// localhost, names below it, and the loopback addresses.
+func Loopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsLoopback()
 }
 
 // String returns the host with its port.

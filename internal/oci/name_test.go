@@ -240,3 +240,14 @@ func TestUntagged(t *testing.T) {
 		}
 	}
 }
+
+func TestLoopback(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "localhost:5000": true, "a.localhost:1": true, "127.0.0.1": true, "127.9.9.9:5000": true, "[::1]:5000": true, "[::1]": true, "::1": true,
+		"localhost.example.com": false, "notlocalhost": false, "10.0.0.1:5000": false, "128.0.0.1": false, "[::2]:1": false, "mirror.example.com": false, "": false,
+	} {
+		if got := Loopback(host); got != want {
+			t.Errorf("%q: %v", host, got)
+		}
+	}
+}

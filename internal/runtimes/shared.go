@@ -2,7 +2,6 @@ package runtimes
 
 import (
 	"fmt"
-	"net"
 	"path"
 	"slices"
 	"strings"
@@ -38,14 +37,7 @@ func (m *Mirror) proofImage() string {
 
 // loopback tells whether only this machine reaches the mirror: what runs in a virtual
 // machine or a container of its own does not.
-func (m *Mirror) loopback() bool {
-	host := m.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
-}
+func (m *Mirror) loopback() bool { return oci.Loopback(m.Host) }
 
 // notHere is the note for runtimes whose nodes do not reach a mirror on loopback.
 func (m *Mirror) notHere(what string) []Note {

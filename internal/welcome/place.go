@@ -3,7 +3,6 @@ package welcome
 import (
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"sampan/internal/oci"
@@ -76,14 +75,7 @@ func (p place) shown(name string) string { return p.code + name }
 
 // loopback tells whether the mirror is on the visitor's own machine, where Docker
 // takes plain HTTP without being told.
-func (p place) loopback() bool {
-	host := p.base
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "localhost" || err == nil && addr.IsLoopback()
-}
+func (p place) loopback() bool { return oci.Loopback(p.base) }
 
 // insecure tells whether clients have to be told that plain HTTP is meant.
 func (p place) insecure() bool { return !p.secure }

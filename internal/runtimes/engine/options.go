@@ -13,6 +13,8 @@ import (
 
 	"github.com/containerd/platforms"
 	"oras.land/oras-go/v2/registry/remote/credentials"
+
+	"sampan/internal/oci"
 )
 
 // Options say what to pull with. The zero value finds an engine by itself.
@@ -125,7 +127,7 @@ func (o Options) hint(ctx context.Context, image Image) Hint {
 		return HintMirrorDown
 	case err != nil:
 		return ""
-	case o.PlainHTTP && !isLoopback(image.mirrorHost()):
+	case o.PlainHTTP && !oci.Loopback(image.mirrorHost()):
 		return HintPlainHTTP
 	case o.CA != nil:
 		return HintCA

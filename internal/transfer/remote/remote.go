@@ -23,8 +23,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -146,23 +144,10 @@ func Endpoint(name oci.Registry, plain []string) *url.URL {
 	switch {
 	case name == oci.DockerHub:
 		u.Host = "registry-1.docker.io"
-	case slices.ContainsFunc(plain, func(p string) bool { return strings.EqualFold(p, host) }), loopback(host):
+	case slices.ContainsFunc(plain, func(p string) bool { return strings.EqualFold(p, host) }), oci.Loopback(host):
 		u.Scheme = "http"
 	}
 	return u
-}
-
-// loopback tells whether a host can only be this machine.
-func loopback(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.Trim(host, "[]")
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }
 
 // Has implements [transfer.Writer] with a HEAD.
