@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,7 +11,6 @@ import (
 	"sampan/internal/oci"
 	"sampan/internal/progress"
 	"sampan/internal/transfer"
-	"sampan/internal/transfer/remote"
 )
 
 func newCopyCommand() *cobra.Command {
@@ -47,8 +44,8 @@ func newCopyCommand() *cobra.Command {
 	f.StringVar(&o.naming.Separator, "separator", "", text("`TEXT` in the place of a slash (default .)", "代替斜线的字符 `TEXT`（默认 .）"))
 	f.BoolVar(&o.naming.Registry, "with-registry", false, text("put the name of the source's registry in front", "在名字前加上来源仓库的域名"))
 	f.StringVar(&o.naming.Template, "template", "", text("`TEMPLATE` of names, of {registry}, {path}, {flat}, {namespace} and {name}", "名字模板 `TEMPLATE`，可用 {registry}、{path}、{flat}、{namespace}、{name}"))
-	f.StringSliceVar(&o.plainHTTP, "plain-http", nil, text("`HOST:PORT` of a registry that is spoken to without TLS; may be repeated", "使用明文 HTTP 的仓库 `HOST:PORT`；可重复"))
-	f.StringVar(&o.ca, "ca", "", text("`FILE` with certificates, PEM, that are trusted beside the system's", "额外信任的 CA 证书文件 `FILE`，PEM 格式"))
+	o.registries.addFlags(f)
+	o.registries.addCAFlag(f)
 	f.IntVarP(&o.jobs, "jobs", "j", 0, text("`NUMBER` of blobs that are carried at once (default 6)", "同时传输的数据块数 `NUMBER`（默认 6）"))
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("print nothing but the names and digests of the copies", "只打印副本的名字与摘要"))
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text, or json for one event a line", "输出格式 `FORMAT`：text，或 json（每行一个事件）"))
@@ -57,126 +54,37 @@ func newCopyCommand() *cobra.Command {
 
 // copyOptions are what the command line says.
 type copyOptions struct {
-	platforms, plainHTTP                         []string
+	platforms                                    []string
 	allTags, referrers, dryRun, keepGoing, quiet bool
 	naming                                       mirror.Naming
-	ca, output                                   string
+	output                                       string
+	registries                                   registryOptions
 	jobs                                         int
 }
 
-// A copyTarget is where copies go.
-type copyTarget struct {
-	registry oci.Registry
-	below    string        // path; names by the rule are below it
-	ref      oci.Reference // the name of the only copy; zero where the rule names them
+// target reads DST, and refuses what cannot be meant of it.
+func (o copyOptions) target(dst string, sources int) (target, error) {
+	t, err := parseTarget("DST", dst)
+	switch {
+	case err != nil, t.isPlace():
+		return t, err
+	case o.naming != (mirror.Naming{}):
+		return t, usagef(text("names are made by a rule only below a place: write %s/", "只有在某个位置之下才按规则命名：请写 %s/"), dst)
+	case sources > 1:
+		return t, usagef(text("several images cannot have one name: to copy them below a place, write %s/", "多个镜像不能使用同一个名字：如要复制到某个位置之下，请写 %s/"), dst)
+	case o.allTags && !t.tag.IsZero():
+		return t, usagef(text("--all-tags keeps the tags: write %s without one", "--all-tags 会保留标签：%s 不应带标签"), dst)
+	}
+	return t, nil
 }
 
-// parseTarget reads DST.
-func (o copyOptions) parseTarget(dst string, sources int) (copyTarget, error) {
-	place, byRule := strings.CutSuffix(dst, "/")
-	if byRule {
-		repo, err := oci.ParseRepository(place + "/x")
-		if err != nil {
-			return copyTarget{}, usagef(text("%q is no place in a registry: write HOST/ or HOST/NAMESPACE/", "%q 不是仓库中的位置：应写 HOST/ 或 HOST/NAMESPACE/"), dst)
-		}
-		below := strings.TrimSuffix(strings.TrimSuffix(repo.Path(), "x"), "/")
-		if repo.Registry() == oci.DockerHub && !strings.HasSuffix(place, "library") {
-			below = strings.TrimPrefix(below, "library")
-		}
-		return copyTarget{registry: repo.Registry(), below: below}, nil
+// copyJob is the copy of one source.
+func copyJob(ref, named oci.Reference) transfer.Job {
+	job := transfer.Job{Source: ref, Target: named.Repository}
+	if !named.Tag.IsZero() {
+		job.Tags = []oci.Tag{named.Tag}
 	}
-	if o.naming != (mirror.Naming{}) {
-		return copyTarget{}, usagef(text("names are made by a rule only below a place: write %s/", "只有在某个位置之下才按规则命名：请写 %s/"), dst)
-	}
-	if sources > 1 {
-		return copyTarget{}, usagef(text("several images cannot have one name: to copy them below a place, write %s/", "多个镜像不能使用同一个名字：如要复制到某个位置之下，请写 %s/"), dst)
-	}
-	ref, err := oci.ParseReference(dst)
-	if err != nil {
-		return copyTarget{}, &usageError{plain(err)}
-	}
-	if !ref.Digest.IsZero() {
-		return copyTarget{}, usagef(text("%s: a copy has the digest of its source; name it by a tag", "%s：副本的摘要与来源相同，请使用标签命名"), dst)
-	}
-	if ref.Untagged() {
-		ref.Tag = oci.Tag{}
-	} else if o.allTags {
-		return copyTarget{}, usagef(text("--all-tags keeps the tags: write %s without one", "--all-tags 会保留标签：%s 不应带标签"), dst)
-	}
-	return copyTarget{registry: ref.Repository.Registry(), ref: ref}, nil
-}
-
-// job names the copy of one source.
-func (t copyTarget) job(ref oci.Reference, naming mirror.Naming) (transfer.Job, error) {
-	job := transfer.Job{Source: ref}
-	tag := ref.Tag
-	if t.ref.Repository.IsZero() {
-		var err error
-		if job.Target, err = naming.Target(ref.Repository, t.registry, t.below); err != nil {
-			return job, err
-		}
-	} else if job.Target = t.ref.Repository; !t.ref.Tag.IsZero() {
-		tag = t.ref.Tag
-	}
-	if !tag.IsZero() {
-		job.Tags = []oci.Tag{tag}
-	}
-	return job, nil
-}
-
-// registries opens those that take part, each once.
-type registries struct {
-	o       remote.Options
-	readers map[oci.Registry]*remote.Registry
-	writer  *remote.Registry
-}
-
-func (o copyOptions) open(target oci.Registry) (*registries, error) {
-	r := &registries{readers: map[oci.Registry]*remote.Registry{}}
-	r.o = remote.Options{DockerConfig: dockerConfig(), PlainHTTP: o.plainHTTP, UserAgent: "sampan/" + version()}
-	if o.ca != "" {
-		var err error
-		if r.o.CA, err = os.ReadFile(o.ca); err != nil {
-			return nil, &usageError{err}
-		}
-	}
-	var err error
-	r.writer, err = remote.Open(target, r.o, true)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	return r, nil
-}
-
-func (r *registries) reader(name oci.Registry) (*remote.Registry, error) {
-	if have := r.readers[name]; have != nil {
-		return have, nil
-	}
-	opened, err := remote.Open(name, r.o, false)
-	if err != nil {
-		return nil, err
-	}
-	r.readers[name] = opened
-	return opened, nil
-}
-
-func (r *registries) close() {
-	_ = r.writer.Close() // nothing is left to be told
-	for _, reader := range r.readers {
-		_ = reader.Close() // likewise
-	}
-}
-
-// dockerConfig is Docker's configuration of whoever runs the command.
-func dockerConfig() string {
-	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
-		return filepath.Join(dir, "config.json")
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(home, ".docker", "config.json")
+	return job
 }
 
 func (o copyOptions) run(cmd *cobra.Command, args []string) error {
@@ -194,15 +102,19 @@ func (o copyOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	target, err := o.parseTarget(args[len(args)-1], len(names))
+	target, err := o.target(args[len(args)-1], len(names))
 	if err != nil {
 		return err
 	}
-	r, err := o.open(target.registry)
+	r, err := o.registries.open()
 	if err != nil {
 		return err
 	}
 	defer r.close()
+	writer, err := r.get(target.registry, true)
+	if err != nil {
+		return &usageError{err}
+	}
 	jobs, err := o.jobsFor(cmd, names, target, r)
 	if err != nil {
 		return err
@@ -211,7 +123,7 @@ func (o copyOptions) run(cmd *cobra.Command, args []string) error {
 		jobs[i].Platforms, jobs[i].Referrers = platforms, o.referrers
 	}
 	show := o.show(cmd)
-	report, err := transfer.Copy(cmd.Context(), jobs, r.writer, transfer.Options{
+	report, err := transfer.Copy(cmd.Context(), jobs, writer, transfer.Options{
 		Blobs: o.jobs, DryRun: o.dryRun, KeepGoing: o.keepGoing, Progress: show,
 		Noted: func(notes []transfer.Note) {
 			for _, n := range notes {
@@ -239,14 +151,14 @@ func (o copyOptions) parsePlatforms() ([]transfer.Platform, error) {
 }
 
 // jobsFor makes a job of each name, and of each tag where all are wanted.
-func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, target copyTarget, r *registries) ([]transfer.Job, error) {
+func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, to target, r *registries) ([]transfer.Job, error) {
 	var jobs []transfer.Job
 	for _, name := range names {
 		ref, err := oci.ParseReference(name)
 		if err != nil {
 			return nil, &usageError{plain(err)}
 		}
-		reader, err := r.reader(ref.Repository.Registry())
+		reader, err := r.get(ref.Repository.Registry(), false)
 		if err != nil {
 			return nil, err
 		}
@@ -265,10 +177,11 @@ func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, target copyTarg
 			}
 		}
 		for _, ref := range refs {
-			job, err := target.job(ref, o.naming)
+			named, err := to.name(ref, o.naming)
 			if err != nil {
 				return nil, usagef("%s: %w", ref, plain(err))
 			}
+			job := copyJob(ref, named)
 			job.Reader = reader
 			jobs = append(jobs, job)
 		}

@@ -6,12 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sampan/internal/mirror"
 	"sampan/internal/oci"
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
 	"sampan/internal/transfer/push"
-	"sampan/internal/transfer/remote"
 )
 
 // loadRegistry puts images into a registry. Names are looked at before anything is
@@ -21,15 +21,15 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 	if err != nil {
 		return err
 	}
-	options, err := o.registries.remote()
+	r, err := o.registries.open()
 	if err != nil {
 		return err
 	}
-	w, err := remote.Open(to.registry, options, true)
+	defer r.close()
+	w, err := r.get(to.registry, true)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = w.Close() }() // nothing is left to be told
 	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
 	err = push.Carry(cmd.Context(), jobs, hints(a, to), w, show)
 	show.Close()
@@ -58,7 +58,7 @@ func jobsOf(a *archive.Archive, images []layout.Image, to target) (jobs []transf
 		if isUnnamed(i) {
 			continue
 		}
-		name, err := to.name(i.Ref)
+		name, err := to.name(i.Ref, mirror.Naming{})
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", i.Ref, plain(err))
 		}
@@ -89,7 +89,7 @@ func jobsOf(a *archive.Archive, images []layout.Image, to target) (jobs []transf
 func hints(a *archive.Archive, to target) map[oci.Digest]oci.Repository {
 	at := make(map[oci.Digest]oci.Repository)
 	for digest, repo := range a.Before() {
-		if name, err := to.name(oci.Reference{Repository: repo}); err == nil {
+		if name, err := to.name(oci.Reference{Repository: repo}, mirror.Naming{}); err == nil {
 			at[digest] = name.Repository
 		}
 	}

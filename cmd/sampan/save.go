@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sampan/internal/client"
+	"sampan/internal/mirror"
 	"sampan/internal/oci"
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
@@ -73,14 +74,14 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	registries, err := o.registries.open(m)
+	registries, err := o.registries.sources(m)
 	if err != nil {
 		return err
 	}
 	defer registries.close()
 	var sources []archive.Source
 	for _, image := range images {
-		s, err := registries.source(image)
+		s, err := registries.image(image)
 		if err != nil {
 			return &usageError{fmt.Errorf("%s: %w", image, plain(err))}
 		}
@@ -170,7 +171,7 @@ func parseVolume(s string) (int64, error) {
 }
 
 // without are the blobs that the other side has.
-func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *imageRegistries, plan archive.PlanOptions) (map[oci.Digest]oci.Repository, error) {
+func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *imageSources, plan archive.PlanOptions) (map[oci.Digest]oci.Repository, error) {
 	without := make(map[oci.Digest]oci.Repository)
 	for _, name := range o.since {
 		has, err := archive.Contents(cmd.Context(), name, archive.OpenOptions{Text: text})
@@ -186,7 +187,7 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *im
 	if err != nil {
 		return nil, err
 	}
-	reader, err := r.reader(t.registry, r.options)
+	reader, err := r.get(t.registry, false)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +196,7 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *im
 		if err != nil {
 			return nil, archiveError(err)
 		}
-		there, err := t.name(s.Name)
+		there, err := t.name(s.Name, mirror.Naming{})
 		if err != nil {
 			return nil, plain(err)
 		}

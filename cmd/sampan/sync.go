@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +17,6 @@ import (
 	"sampan/internal/oci"
 	"sampan/internal/progress"
 	"sampan/internal/transfer"
-	"sampan/internal/transfer/remote"
 	"sampan/internal/transfer/syncing"
 )
 
@@ -45,8 +43,8 @@ func newSyncCommand() *cobra.Command {
 	f.BoolVarP(&o.yes, "yes", "y", false, text("delete without asking", "删除时不询问"))
 	f.BoolVar(&o.dryRun, "dry-run", false, text("only tell what would be copied and deleted", "只说明将复制和删除什么"))
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text or json", "输出格式 `FORMAT`：text 或 json"))
-	f.StringSliceVar(&o.plainHTTP, "plain-http", nil, text("`HOST:PORT` of a registry that is spoken to without TLS; may be repeated", "使用明文 HTTP 的仓库 `HOST:PORT`；可重复"))
-	f.StringVar(&o.ca, "ca", "", text("`FILE` with certificates, PEM, that are trusted beside the system's", "额外信任的 CA 证书文件 `FILE`，PEM 格式"))
+	o.registries.addFlags(f)
+	o.registries.addCAFlag(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("show no progress", "不显示进度"))
 	f.StringVar(&o.metrics, "metrics", "", text("`FILE` for the textfile collector of Prometheus", "供 Prometheus textfile collector 读取的文件 `FILE`"))
 	return cmd
@@ -54,9 +52,10 @@ func newSyncCommand() *cobra.Command {
 
 // syncOptions are what the command line says.
 type syncOptions struct {
-	file, constants, output, metrics, ca string
-	kubeadm, to, plainHTTP               []string
-	prune, yes, dryRun, quiet            bool
+	file, constants, output, metrics string
+	kubeadm, to                      []string
+	prune, yes, dryRun, quiet        bool
+	registries                       registryOptions
 }
 
 func (o syncOptions) run(cmd *cobra.Command) error {
@@ -150,13 +149,13 @@ func wait(ctx context.Context, until time.Time) bool {
 
 // once is one run.
 func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report, error) {
-	places, err := o.open()
+	places, err := o.registries.open()
 	if err != nil {
 		return nil, err
 	}
 	defer places.close()
 	ctx := cmd.Context()
-	items, failed, err := syncing.Expand(ctx, l, places.source, place(l.Names))
+	items, failed, err := syncing.Expand(ctx, l, places.source, placing(l.Names))
 	if collision := (*syncing.Collision)(nil); errors.As(err, &collision) {
 		return nil, usagef(text("%s and %s would both be %s; nothing was sent", "%s 与 %s 都会成为 %s；未传输任何内容"), collision.One, collision.Other, collision.Name)
 	}
@@ -206,7 +205,7 @@ func (o syncOptions) report(out io.Writer, r *syncing.Report) error {
 }
 
 // agree shows what would be deleted, and asks.
-func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *syncPlaces) (bool, error) {
+func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *registries) (bool, error) {
 	doomed, err := syncing.Doomed(cmd.Context(), items, places.target)
 	if err != nil || len(doomed) == 0 {
 		return false, err
@@ -231,71 +230,15 @@ func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *syn
 	return false, nil
 }
 
-// place names images at targets by the list's rule.
-func place(n syncing.Naming) syncing.Place {
+// placing names images at targets by the list's rule.
+func placing(n syncing.Naming) syncing.Place {
 	naming := mirror.Naming{Flatten: n.Rule == "flatten", Separator: n.Separator, Registry: n.Registry, Template: n.Template}
-	return func(target string, source oci.Reference) (oci.Repository, error) {
-		o := copyOptions{naming: naming}
-		if !strings.HasSuffix(target, "/") {
-			o.naming = mirror.Naming{}
-		}
-		t, err := o.parseTarget(target, 1)
+	return func(to string, source oci.Reference) (oci.Repository, error) {
+		t, err := parseTarget("to", to)
 		if err != nil {
 			return oci.Repository{}, err
 		}
-		job, err := t.job(source, o.naming)
-		return job.Target, err
-	}
-}
-
-// syncPlaces are the registries that take part, each opened once.
-type syncPlaces struct {
-	o remote.Options
-
-	mu      sync.Mutex
-	readers map[oci.Registry]*remote.Registry
-	writers map[oci.Registry]*remote.Registry
-}
-
-func (o syncOptions) open() (*syncPlaces, error) {
-	p := &syncPlaces{
-		o:       remote.Options{DockerConfig: dockerConfig(), PlainHTTP: o.plainHTTP, UserAgent: "sampan/" + version()},
-		readers: make(map[oci.Registry]*remote.Registry), writers: make(map[oci.Registry]*remote.Registry),
-	}
-	if o.ca != "" {
-		var err error
-		if p.o.CA, err = os.ReadFile(o.ca); err != nil {
-			return nil, &usageError{err}
-		}
-	}
-	return p, nil
-}
-
-func (p *syncPlaces) source(name oci.Registry) (oci.Reader, error) {
-	return p.get(p.readers, name, false)
-}
-
-func (p *syncPlaces) target(name oci.Registry) (syncing.Target, error) {
-	return p.get(p.writers, name, true)
-}
-
-func (p *syncPlaces) get(from map[oci.Registry]*remote.Registry, name oci.Registry, writing bool) (*remote.Registry, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r := from[name]; r != nil {
-		return r, nil
-	}
-	r, err := remote.Open(name, p.o, writing)
-	if err == nil {
-		from[name] = r
-	}
-	return r, err
-}
-
-func (p *syncPlaces) close() {
-	for _, of := range []map[oci.Registry]*remote.Registry{p.readers, p.writers} {
-		for _, r := range of {
-			_ = r.Close() // nothing is left to be told
-		}
+		named, err := t.name(source, naming)
+		return named.Repository, err
 	}
 }
