@@ -18,8 +18,11 @@ import (
 )
 
 // settings is the mirror's file: a file of its own, so that none which lies
-// around has a say, and a log that can be read by a program.
+// around has a say, and a log that can be read by a program. The link is paced for all
+// connections together, so that further ones would bring nothing but what is on its way
+// on two of them.
 const settings = `log: {level: info, format: json, access: false}
+fetch: {lines: 1}
 shutdown: {grace: 5s}
 `
 

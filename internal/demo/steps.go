@@ -28,11 +28,6 @@ func (r *result) expect(holds bool, format string, args ...any) {
 	}
 }
 
-// once tells whether bytes of that size crossed the link once. When a second line joins a
-// fetch, what was on its way on the first is lost: a
-// hundredth at most, which is no second time.
-func once(crossed, size int64) bool { return crossed >= size && crossed-size <= size/100 }
-
 // steps runs one after the other. A step that could not be run ends them; one
 // that did not prove its claim does not.
 func (d *demo) steps(ctx context.Context) ([]result, error) {
@@ -59,7 +54,7 @@ func (d *demo) cold(ctx context.Context) (result, error) {
 	}
 	up, whole, layers := r.upstream, d.origin.imageSize(), len(d.Layers)
 	asked := up.requests - up.cdn
-	r.expect(once(up.content, whole), d.Text("%s of %s crossed the link", "实际经过链路 %s，镜像大小 %s"), size(up.content), size(whole))
+	r.expect(up.content == whole, d.Text("%s of %s crossed the link", "实际经过链路 %s，镜像大小 %s"), size(up.content), size(whole))
 	r.expect(asked <= layers+4, d.Text("%d requests to the registry for %d layers, %d would do", "共 %d 次仓库请求（%d 层），应不超过 %d 次"), asked, layers, layers+4)
 	r.expect(up.tokens == 1, d.Text("%d tokens, one would do", "共 %d 个 token，只应有 1 个"), up.tokens)
 	r.proof = fmt.Sprintf(d.Text(
@@ -149,7 +144,7 @@ func (d *demo) stampede(ctx context.Context) (r result, err error) {
 	r.received, r.upstream = received.Load(), d.origin.tally()
 	up := r.upstream
 	r.expect(r.received == want, d.Text("the clients got %s of %s", "客户端共收到 %s，应为 %s"), size(r.received), size(want))
-	r.expect(once(up.content, cargo.Size), d.Text("%s crossed the link for a blob of %s", "实际经过链路 %s，blob 大小 %s"), size(up.content), size(cargo.Size))
+	r.expect(up.content == cargo.Size, d.Text("%s crossed the link for a blob of %s", "实际经过链路 %s，blob 大小 %s"), size(up.content), size(cargo.Size))
 	r.expect(up.tokens == 1, d.Text("%d tokens, one would do", "共 %d 个 token，只应有 1 个"), up.tokens)
 	r.proof = fmt.Sprintf(d.Text(
 		"Stampede: %d clients received %s, and %s crossed the link: %.2f × the blob.",
