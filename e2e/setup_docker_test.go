@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // settings is what is in the directories of a runtime's settings: paths with mode and
@@ -94,7 +95,9 @@ func TestSetupDocker(t *testing.T) {
 			before := settings(t, "/etc/docker")
 			s := sampanCommand(t)
 			setup := []string{"setup", "docker", "--mirror", host, "--ca", a.file, "--restart", "--yes"}
+			began := time.Now()
 			wantSaid(t, s.run(t, setup...), "/etc/docker/daemon.json", "/etc/docker/certs.d/"+host+"/ca.crt", "Proven: the mirror answered for docker.io.")
+			t.Logf("from a running Docker to a proven mirror: %v", time.Since(began))
 			after := settings(t, "/etc/docker")
 			wantSaid(t, s.run(t, setup...), "Nothing has to change.", "Proven: the mirror answered for docker.io.")
 			wantSettings(t, after, "/etc/docker")
@@ -111,7 +114,9 @@ func TestSetupDocker(t *testing.T) {
 				d.wantImage(t, at, original(t, i.upstream, i.repository, i.reference))
 			}
 
+			began = time.Now()
 			s.run(t, "setup", "docker", "--undo", "--restart")
+			t.Logf("and back: %v", time.Since(began))
 			wantSettings(t, before, "/etc/docker")
 			if info := d.run(t, "info"); strings.Contains(info, host) {
 				t.Errorf("undone, dockerd still knows the mirror:\n%s", info)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -147,4 +148,55 @@ func TestSetupWritesHostsThatContainerdReads(t *testing.T) {
 	if seen == 0 {
 		t.Error("there is no hosts.toml")
 	}
+}
+
+// The daemons' own checks accept what was written for them, and find the mirror in it.
+func TestSetupWritesWhatDaemonsAccept(t *testing.T) {
+	golden, err := filepath.Abs("../internal/runtimes/testdata/golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := cleanEnv(testDir(t, "daemons"))
+	seen := map[string]int{}
+	for target, name := range map[string]string{"docker": "daemon.json", "containerd": "config.toml"} {
+		err := filepath.WalkDir(filepath.Join(golden, target), func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.Name() != name {
+				return err
+			}
+			seen[target]++
+			rel, _ := filepath.Rel(filepath.Join(golden, target), path)
+			t.Run(target+"/"+strings.Split(rel, "/")[0], func(t *testing.T) {
+				if target == "docker" {
+					wantSaid(t, combined(t, env, tool("dockerd29"), "--validate", "--config-file", path), "configuration OK")
+					return
+				}
+				program := containerdPath
+				if strings.HasPrefix(rel, "2") {
+					program = tool("containerd2")
+				}
+				if dump := combined(t, env, program, "--config", path, "config", "dump"); strings.Count(dump, "/etc/containerd/certs.d") == 0 {
+					t.Errorf("no config_path in\n%s", dump)
+				}
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen["docker"] < 4 || seen["containerd"] < 2 {
+		t.Errorf("only %v files", seen)
+	}
+}
+
+// combined is all that a program says, which must succeed.
+func combined(t *testing.T, env []string, program string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Env = env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, out)
+	}
+	return string(out)
 }

@@ -270,8 +270,8 @@ func pullError(err error) error {
 	switch {
 	case errors.Is(e.Err, engine.ErrNone) && e.Kind == "":
 		return errors.New(text(
-			"no container engine was found: neither Docker, Podman nor containerd is running here where it usually is; say --engine and --address, or DOCKER_HOST",
-			"未找到容器引擎：常见位置上没有运行 Docker、Podman 或 containerd；请使用 --engine 与 --address，或设置 DOCKER_HOST"))
+			"no container engine was found: neither Docker, Podman nor containerd is running here where it usually is; say --engine and --address, or DOCKER_HOST; sampan save writes an archive without one",
+			"未找到容器引擎：常见位置上没有运行 Docker、Podman 或 containerd；请使用 --engine 与 --address，或设置 DOCKER_HOST；sampan save 无需引擎即可写出归档"))
 	case errors.Is(e.Err, engine.ErrNone):
 		return fmt.Errorf(text("%s was not found where it usually is; say --address if it runs elsewhere", "在常见位置未找到 %s；若它在别处运行，请使用 --address"), name)
 	case errors.Is(e.Err, context.Canceled):
