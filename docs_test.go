@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"sampan/internal/client"
 	"sampan/internal/config"
 	"sampan/internal/registrytest"
+	"sampan/internal/transfer/syncing"
 )
 
 // twins are the pages that exist in English and in Chinese.
@@ -238,5 +240,52 @@ func TestTheExampleForTheOpenNetworkIsShort(t *testing.T) {
 	}
 	if _, err := config.Load(config.Source{File: file, Environ: []string{"HOME=/root"}}); err != nil {
 		t.Errorf("it is refused: %v", err)
+	}
+}
+
+// The lists and settings of the tools that the pages show are accepted.
+func TestPagesShowListsAndSettingsAsTheyAre(t *testing.T) {
+	same := func(english, _ string) string { return english }
+	for _, name := range []string{"docs/carrying.md", "docs/carrying.zh-CN.md"} {
+		lists := 0
+		for _, block := range readPage(t, name).blocks {
+			if len(block) > 1 && block[0] == "yaml" {
+				lists++
+				if _, err := syncing.Read(strings.NewReader(strings.Join(block[1:], "\n")), name, syncing.More{}, same); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if lists == 0 {
+			t.Errorf("%s shows no list", name)
+		}
+	}
+	dir := t.TempDir()
+	for file, content := range map[string][]byte{
+		"mirror-ca.pem":   registrytest.StartTest(t, registrytest.Options{TLS: true}).CertPEM(),
+		"mirror.password": []byte("x\n"), "mirror.code": []byte("abcdefghijklmnop\n"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"docs/workstation.md", "docs/workstation.zh-CN.md"} {
+		settings := 0
+		for _, block := range readPage(t, name).blocks {
+			if len(block) < 2 || block[0] != "yaml" || !strings.HasPrefix(block[1], "mirror:") {
+				continue
+			}
+			settings++
+			file := filepath.Join(dir, "client.yaml")
+			if err := os.WriteFile(file, []byte(strings.Join(block[1:], "\n")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.Load(client.Source{File: file}); err != nil {
+				t.Errorf("%s shows settings that are refused: %v", name, err)
+			}
+		}
+		if settings == 0 {
+			t.Errorf("%s shows no settings", name)
+		}
 	}
 }

@@ -123,6 +123,9 @@ func (j *rewriteJob) prepare() error {
 		return err
 	}
 	j.mirror = m
+	if m.Assumed && !j.reverse && !j.list && !j.quiet { // other machines would look for it on themselves
+		fmt.Fprintf(j.messages, text("sampan: no mirror was named, so that %s is meant: see --mirror\n", "sampan：没有指定镜像站，使用 %s：参见 --mirror\n"), m.Address)
+	}
 	options := rewrite.Options{Rename: m.Spell, Prefix: m.SpellPrefix}
 	switch {
 	case j.keepSpelling && j.reverse:
