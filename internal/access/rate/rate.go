@@ -203,10 +203,12 @@ func (v *Visit) take(ctx context.Context, bucket **rate.Limiter, limit rate.Limi
 	b.SetLimitAt(now, limit) // the rules may have changed
 	b.SetBurstAt(now, most)
 	r := b.ReserveN(now, n)
-	v.a.mu.Unlock()
 	wait := r.DelayFrom(now)
 	if wait > patient {
-		r.CancelAt(now)
+		r.CancelAt(now) // before the next one reserves: what is cancelled later is not given back
+	}
+	v.a.mu.Unlock()
+	if wait > patient {
 		return wait
 	}
 	if wait > 0 && !sleep(ctx, wait) {
