@@ -125,9 +125,26 @@ func (b *browser) open(t *testing.T, l look, url string) *tab {
 		setUp(emulation.SetDeviceMetricsOverride, size),
 		setUp(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}),
 		setUp(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript}),
-		chromedp.Navigate(url),
 	)
+	p.visit(t, url)
 	return p
+}
+
+// visit opens a page. Chromium gives it up when the page before, such as the answer to
+// a form, comes at that moment; then it is asked for again.
+func (p *tab) visit(t *testing.T, url string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, pageTimeout)
+	defer cancel()
+	for {
+		err := chromedp.Do(ctx, chromedp.Navigate(url))
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil || !strings.Contains(err.Error(), "net::ERR_ABORTED") {
+			t.Fatalf("%s: %v", url, err)
+		}
+	}
 }
 
 // setUp is a command of the browser's protocol whose result says nothing.

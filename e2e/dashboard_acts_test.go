@@ -30,7 +30,7 @@ func TestBrowserDashboardFetchesAheadAndPurges(t *testing.T) {
 	p.press(t, ahead+kb.Enter)
 	p.do(t, chromedp.WaitVisible("tbody"))
 	err := poll(startTimeout, func() error {
-		p.do(t, chromedp.Navigate(base+"/prefetch"))
+		p.visit(t, base+"/prefetch")
 		if text := p.text(t, "tbody"); !strings.Contains(text, "done") {
 			return errNotYet(text)
 		}
@@ -43,10 +43,11 @@ func TestBrowserDashboardFetchesAheadAndPurges(t *testing.T) {
 	validate(ahead)
 	m.wantWarm(t)
 
-	p.do(t, chromedp.Navigate(base+"/content/image?repository=docker.io/library/tiny&reference=latest"))
+	p.visit(t, base+"/content/image?repository=docker.io/library/tiny&reference=latest")
 	p.tabTo(t, `form[action="/pin"] button`)
 	p.press(t, kb.Enter)
-	p.do(t, chromedp.WaitVisible(`form[action="/unpin"]`), chromedp.Navigate(base+"/purge"))
+	p.do(t, chromedp.WaitVisible(`form[action="/unpin"]`))
+	p.visit(t, base+"/purge")
 	p.tabTo(t, "#days")
 	p.press(t, kb.Backspace+kb.Backspace+"0")
 	p.tabTo(t, "#search")

@@ -74,7 +74,7 @@ func TestBrowserDashboard(t *testing.T) {
 		p.login(t, token)
 		for _, page := range boardPages() {
 			t.Run(page.name+"/"+l.String(), func(t *testing.T) {
-				p.do(t, chromedp.Navigate(base+page.path))
+				p.visit(t, base+page.path)
 				p.wantStatus(t, http.StatusOK)
 				p.wantSound(t)
 				want := page.english
@@ -100,7 +100,7 @@ func TestBrowserDashboardWithoutScripts(t *testing.T) {
 	p.mu.Lock()
 	before := p.received
 	p.mu.Unlock()
-	p.do(t, chromedp.Navigate("http://"+m.admin+"/"))
+	p.visit(t, "http://"+m.admin+"/")
 	p.wantStatus(t, http.StatusOK)
 	for _, want := range []string{"Disk", "Blobs", "What is being fetched"} {
 		if got := p.text(t, "main"); !strings.Contains(got, want) {
@@ -130,12 +130,13 @@ func TestBrowserDashboardDeletes(t *testing.T) {
 		p.press(t, kb.Enter)
 	}
 	submit(`form[action="/pin"] button`)
-	p.do(t, chromedp.WaitVisible(`form[action="/unpin"]`), chromedp.Navigate("http://"+m.admin+"/delete?repository=docker.io/library/tiny&reference=latest"))
+	p.do(t, chromedp.WaitVisible(`form[action="/unpin"]`))
+	p.visit(t, "http://"+m.admin+"/delete?repository=docker.io/library/tiny&reference=latest")
 	p.wantStatus(t, http.StatusConflict)
 	if got := p.text(t, "main"); !strings.Contains(got, "pinned") {
 		t.Errorf("deleting what is pinned: %q", got)
 	}
-	p.do(t, chromedp.Navigate("http://"+m.admin+image))
+	p.visit(t, "http://"+m.admin+image)
 	submit(`form[action="/unpin"] button`)
 	p.do(t, chromedp.WaitVisible(`form[action="/pin"]`))
 	submit(`a.danger`)

@@ -206,7 +206,7 @@ func TestBrowserPageWithoutScripts(t *testing.T) {
 	if got := eval[string](t, p, `getComputedStyle(document.body).colorScheme + " " + document.documentElement.dataset.theme`); got != "dark dark" {
 		t.Errorf("the colours are %s", got)
 	}
-	p.do(t, chromedp.Navigate(pageURL(m, "")))
+	p.visit(t, pageURL(m, ""))
 	if got := p.text(t, "h1"); !strings.Contains(got, "拉取任意容器镜像") {
 		t.Errorf("the choice is forgotten: %q", got)
 	}
@@ -215,7 +215,7 @@ func TestBrowserPageWithoutScripts(t *testing.T) {
 // follow opens the link that a selector finds.
 func (p *tab) follow(t *testing.T, selector string) {
 	t.Helper()
-	p.do(t, chromedp.Navigate(eval[string](t, p, fmt.Sprintf("document.querySelector(%q).href", selector))))
+	p.visit(t, eval[string](t, p, fmt.Sprintf("document.querySelector(%q).href", selector)))
 }
 
 // By https and with an access code: the visitor's own host name stands in what is shown
