@@ -11,7 +11,6 @@ import (
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
-	"sampan/internal/transfer/push"
 )
 
 // loadRegistry puts images into a registry. Names are looked at before anything is
@@ -31,11 +30,8 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 		return err
 	}
 	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
-	err = push.Carry(cmd.Context(), jobs, hints(a, to), w, show)
+	_, err = transfer.Copy(cmd.Context(), jobs, w, transfer.Options{Hints: hints(a, to), Progress: show})
 	show.Close()
-	if errors.Is(err, push.ErrLacks) {
-		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), archiveError(err))
-	}
 	if err != nil {
 		return archiveError(err)
 	}
@@ -73,7 +69,7 @@ func jobsOf(a *archive.Archive, images []layout.Image, to target) (jobs []transf
 			continue
 		}
 		taken[name.String()] = i.Descriptor.Digest
-		j := transfer.Job{Source: oci.Reference{Repository: i.Ref.Repository, Digest: i.Descriptor.Digest}, Reader: a, Target: name.Repository, Referrers: true}
+		j := transfer.Job{Source: oci.Reference{Repository: i.Ref.Repository, Digest: i.Descriptor.Digest}, Reader: a, Target: name.Repository, Referrers: true, Partial: true}
 		if !name.Tag.IsZero() {
 			j.Tags = []oci.Tag{name.Tag}
 		}
@@ -86,11 +82,11 @@ func jobsOf(a *archive.Archive, images []layout.Image, to target) (jobs []transf
 }
 
 // hints are the repositories of the target where blobs should be that the archive lacks.
-func hints(a *archive.Archive, to target) map[oci.Digest]oci.Repository {
-	at := make(map[oci.Digest]oci.Repository)
+func hints(a *archive.Archive, to target) map[oci.Digest][]oci.Repository {
+	at := make(map[oci.Digest][]oci.Repository)
 	for digest, repo := range a.Before() {
 		if name, err := to.name(oci.Reference{Repository: repo}, mirror.Naming{}); err == nil {
-			at[digest] = name.Repository
+			at[digest] = []oci.Repository{name.Repository}
 		}
 	}
 	return at

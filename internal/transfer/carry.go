@@ -14,9 +14,13 @@ import (
 
 // A blobState is what is known of one blob at the target.
 type blobState struct {
-	turn chan struct{} // held by whoever sees to the blob
-	held []oci.Repository
+	turn chan struct{}    // held by whoever sees to the blob
+	at   []oci.Repository // that have it
+	seen []oci.Repository // that were seen to, and counted
 }
+
+// blobType is what is said of a blob whose kind does not matter.
+const blobType = "application/octet-stream"
 
 // A flight is a manifest that is put, once for all who need it.
 type flight struct {
@@ -157,7 +161,7 @@ func (c *copier) blob(ctx context.Context, im *image, d oci.Descriptor) error {
 	}
 	defer release()
 	repo := im.job.Target
-	if slices.Contains(s.held, repo) {
+	if slices.Contains(s.seen, repo) {
 		return nil
 	}
 	select {
@@ -167,36 +171,49 @@ func (c *copier) blob(ctx context.Context, im *image, d oci.Descriptor) error {
 	}
 	defer func() { <-c.blobs }()
 	name := shortName(im.job, d)
-	blob := oci.Descriptor{MediaType: "application/octet-stream", Digest: d.Digest, Size: d.Size}
-	here, err := c.has(ctx, repo, blob)
-	if err != nil {
-		return err
+	blob := oci.Descriptor{MediaType: blobType, Digest: d.Digest, Size: d.Size}
+	here := slices.Contains(s.at, repo)
+	if !here {
+		if here, err = c.has(ctx, repo, blob); err != nil {
+			return err
+		}
 	}
 	if here {
-		s.held = append(s.held, repo)
+		s.have(repo)
 		c.count(&c.present, d.Size)
 		line := c.o.Progress.Start(name, d.Size)
 		line.Add(max(d.Size, 0))
 		line.End(progress.Present)
 		return nil
 	}
-	from := slices.Clone(s.held)
+	from := slices.Clone(s.at)
 	if im.job.Source.Repository.Registry() == repo.Registry() && im.job.Source.Repository != repo {
 		from = append(from, im.job.Source.Repository)
 	}
 	if err := c.send(ctx, im, blob, name, from); err != nil {
 		return err
 	}
-	s.held = append(s.held, repo)
+	s.have(repo)
 	return nil
+}
+
+// have notes that a repository has the blob now.
+func (s *blobState) have(repo oci.Repository) {
+	s.seen = append(s.seen, repo)
+	if !slices.Contains(s.at, repo) {
+		s.at = append(s.at, repo)
+	}
 }
 
 // send puts a blob that the target lacks.
 func (c *copier) send(ctx context.Context, im *image, d oci.Descriptor, name string, from []oci.Repository) error {
 	line := c.o.Progress.Start(name, d.Size)
-	src := &source{c: c, parts: oci.PartsOf(im.job.Reader, im.job.Source.Repository, d.Digest), size: d.Size, line: line}
+	src := &source{c: c, parts: c.parts(im, d.Digest, from), size: d.Size, line: line}
 	if err := c.w.PutBlob(ctx, im.job.Target, d, src.open, from); err != nil {
 		line.End(progress.Failed)
+		if _, lacks := im.lacks[d.Digest]; lacks && oci.IsUnknown(src.failed) {
+			return &Lacks{Digests: []oci.Digest{d.Digest}} // it is gone, or is not mounted
+		}
 		if src.failed != nil && ctx.Err() == nil {
 			return src.failed
 		}
@@ -211,6 +228,17 @@ func (c *copier) send(ctx context.Context, im *image, d oci.Descriptor, name str
 	line.Add(max(d.Size, 0))
 	line.End(progress.Present)
 	return nil
+}
+
+// parts are where a blob is read from: the source, or, for what that lacks and the target
+// does not take from another of its repositories, the target itself.
+func (c *copier) parts(im *image, digest oci.Digest, from []oci.Repository) oci.BlobParts {
+	if _, lacks := im.lacks[digest]; lacks && len(from) > 0 {
+		if r, ok := c.w.(oci.Reader); ok {
+			return oci.PartsOf(r, from[0], digest)
+		}
+	}
+	return oci.PartsOf(im.job.Reader, im.job.Source.Repository, digest)
 }
 
 // shortName is what a person is shown of a blob.
@@ -268,11 +296,16 @@ func (c *copier) expect(ctx context.Context, images []*image) {
 				if !c.o.DryRun {
 					continue
 				}
-				here, err := c.has(ctx, key.repo, oci.Descriptor{MediaType: "application/octet-stream", Digest: d.Digest, Size: d.Size})
+				_, lacks := im.lacks[d.Digest]
+				here, err := lacks, error(nil) // it was found by now
+				if !lacks {
+					here, err = c.has(ctx, key.repo, oci.Descriptor{MediaType: blobType, Digest: d.Digest, Size: d.Size})
+				}
 				switch {
 				case err != nil:
 					im.result.Err = err
 				case here || crossed[d.Digest]:
+					crossed[d.Digest] = true // it is mounted from there
 					c.count(&c.present, d.Size)
 				default:
 					crossed[d.Digest] = true

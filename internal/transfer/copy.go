@@ -53,6 +53,7 @@ func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) 
 	if err := named(jobs, func(i int) oci.Digest { return images[i].result.Descriptor.Digest }); err != nil {
 		return c.report(images), err
 	}
+	c.locate(ctx, images)
 	failed := slices.ContainsFunc(images, func(im *image) bool { return im.result.Err != nil })
 	if err := c.note(ctx, images); err != nil {
 		return c.report(images), err

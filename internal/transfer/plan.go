@@ -50,6 +50,7 @@ type image struct {
 	extra    []*node
 	attached bool // extra is not empty
 	seen     map[oci.Digest]*node
+	lacks    map[oci.Digest]oci.Descriptor // blobs that are needed and not at the source
 }
 
 // A node is one manifest of an image.
@@ -98,7 +99,10 @@ func (c *copier) plan(ctx context.Context, im *image) error {
 	}
 	im.attached = len(im.extra) > 0
 	im.result.Unchanged = !slices.ContainsFunc(append(im.extra, im.root), (*node).toDo)
-	return c.refused(ctx, im)
+	if err := c.refused(ctx, im); err != nil {
+		return err
+	}
+	return c.leftOut(ctx, im)
 }
 
 // toDo tells whether anything is to be put.
@@ -157,7 +161,11 @@ func (c *copier) look(ctx context.Context, im *image, d oci.Descriptor, depth in
 			return n, err
 		}
 	}
-	if err := c.read(ctx, im, n); err != nil {
+	err := c.read(ctx, im, n)
+	if depth > 0 && im.job.Partial && oci.IsUnknown(err) {
+		return n, c.elsewhere(ctx, im, n)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if !leaf || im.job.Referrers {

@@ -12,7 +12,9 @@
 //   - a blob that the target has is not read at all, and one that several images
 //     share is read once for each target, however many repositories it goes to;
 //   - a source whose tag moves while it is copied is copied as it was first seen;
-//   - a source that breaks off is read on from where it did.
+//   - a source that breaks off is read on from where it did;
+//   - what a partial source leaves out is taken from where the target has it, or told
+//     before anything is sent.
 //
 // It knows neither registries nor archives, and does not decide how things are
 // named: readers and writers arrive with the jobs. It does not convert anything
@@ -104,6 +106,11 @@ type Job struct {
 	// Referrers copies what refers to any of the manifests too: signatures, SBOMs,
 	// attestations, by the referrers API and by the tags that cosign makes.
 	Referrers bool
+	// Partial tells that Reader may lack some of what its manifests name, as a bundle of
+	// what was new does. It is asked for each blob that is to be sent beforehand, and what
+	// it lacks is taken from where the target has it. What the target lacks too is a
+	// [*Lacks].
+	Partial bool
 }
 
 // Options of [Copy]. The zero value is a good setting.
@@ -115,6 +122,9 @@ type Options struct {
 	KeepGoing bool
 	// DryRun looks at everything and sends nothing.
 	DryRun bool
+	// Hints tell repositories of the target that may have what partial sources lack; nil
+	// means that nobody knows.
+	Hints map[oci.Digest][]oci.Repository
 	// Progress hears how it goes; nil means nobody.
 	Progress progress.Sink
 	// Noted hears the notes of the target before anything is sent; nil means nobody.
