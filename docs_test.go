@@ -20,6 +20,7 @@ import (
 var twins = []string{
 	"README.md", "docs/quickstart.md", "docs/recipes.md", "docs/configuration.md", "docs/operations.md",
 	"docs/private-images.md", "docs/access.md", "docs/single-sign-on.md", "docs/security.md", "docs/workstation.md", "docs/carrying.md",
+	"deploy/github-actions/README.md",
 }
 
 // A page is what the tests look at in a Markdown file.

@@ -15,6 +15,7 @@ debian=(
 	podman runc skopeo busybox-static e2fsprogs mount systemd util-linux
 	dnsmasq-base microsocks tinyproxy-bin
 	chromium fonts-wqy-microhei
+	shellcheck
 )
 
 # The one place where versions of Go-built clients (and of olareg, a registry
@@ -34,6 +35,7 @@ go_clients() {
 	helm helm.sh/helm/v3 v3.22.0 cmd/helm
 	pebble github.com/letsencrypt/pebble/v2 v2.10.1 cmd/pebble
 	challtestsrv github.com/letsencrypt/pebble/v2 v2.10.1 cmd/pebble-challtestsrv
+	actionlint github.com/rhysd/actionlint v1.7.12 cmd/actionlint
 	TABLE
 }
 
