@@ -187,7 +187,7 @@ func TestNamesReachSampanAsTheyAre(t *testing.T) {
 		t.Run(name, func(t *testing.T) { newRequest(t).form(c.body).wantCopied(t, flat, c.images...) })
 	}
 	t.Run("by hand", func(t *testing.T) {
-		r := newRequest(t).images("nginx redis:7, k8s.gcr.io/pause:3.1\nbusybox")
+		r := newRequest(t).images("nginx redis:7, k8s.gcr.io/pause:3.1\r\nbusybox\r")
 		r.env["REQUEST_PLATFORMS"] = "linux/amd64, linux/arm/v7"
 		r.wantCopied(t, []string{"--flatten", "--platform=linux/amd64", "--platform=linux/arm/v7"}, "nginx", "redis:7", "k8s.gcr.io/pause:3.1", "busybox")
 	})

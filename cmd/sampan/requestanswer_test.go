@@ -38,14 +38,16 @@ func TestRequestsReadOnlyFromListedRegistries(t *testing.T) {
 		t.Run(c.target+" "+c.image, func(t *testing.T) {
 			r := newRequest(t).images(c.image)
 			r.env["COPY_TARGET"], r.env["COPY_SOURCES"] = c.target, c.sources
+			to, err := parseTarget("DST", c.target)
+			ref, refErr := oci.ParseReference(c.image)
+			if err != nil || refErr != nil || (ref.Repository.Registry() == to.registry) != (c.reason == atTarget) {
+				t.Errorf("sampan reads %v from %v and writes to %v: %v %v", c.image, ref.Repository.Registry(), to.registry, err, refErr)
+			}
 			if c.reason != "" {
 				r.wantRefused(t, c.reason)
 				return
 			}
 			r.wantCopied(t, []string{"--flatten"}, c.image)
-			if _, err := parseTarget("DST", c.target); err != nil {
-				t.Error(err)
-			}
 		})
 	}
 }
@@ -93,7 +95,7 @@ func TestHostileAnswersOfRegistriesAreText(t *testing.T) {
 	r.write(t, "stdout", "docker pull registry.example.com/team/a.b:latest\n")
 	r.write(t, "stderr", "b 123456789abc  10 B  copied\nsampan: copy quay.io/a/b:latest: it said: ```\n````\n~~~\n</code></pre> @everyone\n"+
 		"::set-env name=PATH::/tmp\n::stop-commands::x\n##[add-mask]x\nanswer<<EOF\nEOF\n"+
-		"\x1b[31mred\x07\x00\r\u202eback\u2066\u200b\ufeff\U000e0041\u0085\xff中文\n"+strings.Repeat("x", 2000)+"\n"+strings.Repeat("::warning::more\n", 1000))
+		"\x1b[31mred\x07\x00\r\u202eback\u2066\u200b\ufeff\U000e0041\u0085\xff中文\n"+strings.Repeat("x", 2000)+"\n"+strings.Repeat("::warning::more\n", 1000)+"no end of line")
 	r.write(t, "status", "1")
 	answer, log, ok := r.run(t)
 	if ok {
