@@ -43,7 +43,7 @@ func newRequest(t *testing.T) *request {
 	for name, content := range map[string]string{"stdout": "docker pull x\n", "stderr": "", "status": "0", "sampan": fakeSampan} {
 		r.write(t, name, content)
 	}
-	if err := os.Chmod(filepath.Join(r.dir, "sampan"), 0o700); err != nil { //nolint:gosec // G302: it is a program
+	if err := os.Chmod(filepath.Join(r.dir, "sampan"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(filepath.Join(r.dir, "tmp"), 0o700); err != nil {
@@ -93,7 +93,7 @@ func (r *request) run(t *testing.T) (answer, log string, ok bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "bash", script) //nolint:gosec // G204: the script under test
+	cmd := exec.CommandContext(t.Context(), "bash", script)
 	cmd.Dir = r.dir
 	for name, value := range r.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
