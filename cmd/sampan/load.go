@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sampan/internal/client"
+	"sampan/internal/mirror"
 	"sampan/internal/oci"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
@@ -23,10 +23,11 @@ func newLoadCommand() *cobra.Command {
 		Use:   "load -i FILE [IMAGE...]",
 		Short: text("Load images from an archive into an engine or a registry", "将归档中的镜像载入引擎或仓库"),
 		Long: text(
-			"Load the images of an archive, or those named, into the container engine of this machine or, with --to, into a\nregistry. FILE is what sampan save, docker save, podman save, ctr images export or skopeo wrote: an OCI archive or\none of Docker, compressed with gzip or zstd or not, the name of its volumes without .001, or the directory of an OCI\nlayout. \"-\" is standard input.\n\nWhat is beside the archive in FILE.sha256sum is checked first. Nothing is extracted, and every digest is proven: a\nbroken or hostile archive is refused. A registry gets blobs that it lacks, then manifests, then tags; a load that was\ninterrupted goes on when it is run again.",
-			"将归档中的全部镜像或指定镜像载入本机的容器引擎；使用 --to 时载入仓库。FILE 可以是 sampan save、docker save、\npodman save、ctr images export 或 skopeo 写出的文件：OCI 归档或 Docker 归档，可用 gzip 或 zstd 压缩；也可以是\n分卷去掉 .001 的名字，或 OCI layout 目录。\"-\" 表示标准输入。\n\n首先校验归档旁的 FILE.sha256sum。不解压任何文件，每个摘要都会验证：损坏或恶意的归档会被拒绝。仓库依次得到\n缺少的 blob、清单和标签；被中断的载入再次运行时会继续。"),
+			"Load the images of an archive, or those named, into the container engine of this machine or, with --to, into a\nregistry. FILE is what sampan save, docker save, podman save, ctr images export or skopeo wrote: an OCI archive or\none of Docker, compressed with gzip or zstd or not, the name of its volumes without .001, or the directory of an OCI\nlayout. \"-\" is standard input.\n\nWhat is beside the archive in FILE.sha256sum is checked first. Nothing is extracted, and every digest is proven: a\nbroken or hostile archive is refused.\n\nA registry gets blobs that it lacks, then manifests, then tags; a load that was interrupted goes on when it is run\nagain. Below a --to that ends in / images get their names by a rule, as copy gives them: their own path, unless\n--flatten, --with-registry or --template say otherwise. Signatures and the like in the archive go along. At the end\nis printed what to type to pull the images.",
+			"将归档中的全部镜像或指定镜像载入本机的容器引擎；使用 --to 时载入仓库。FILE 可以是 sampan save、docker save、\npodman save、ctr images export 或 skopeo 写出的文件：OCI 归档或 Docker 归档，可用 gzip 或 zstd 压缩；也可以是\n分卷去掉 .001 的名字，或 OCI layout 目录。\"-\" 表示标准输入。\n\n首先校验归档旁的 FILE.sha256sum。不解压任何文件，每个摘要都会验证：损坏或恶意的归档会被拒绝。\n\n仓库依次得到缺少的 blob、清单和标签；被中断的载入再次运行时会继续。--to 以 / 结尾时，其下的名字与 copy 一样按\n规则得出：默认保留原路径，可用 --flatten、--with-registry 或 --template 改变。归档中的签名等会一并载入。结束时\n打印拉取镜像的命令。"),
 		Example: "  sampan load -i images.tar\n" +
 			"  sampan load -i /media/usb/images.tar --to registry.example.com/mirror/\n" +
+			"  sampan load -i images.tar --to registry.example.com/mirror/ --flatten --dry-run\n" +
 			"  sampan load -i kubernetes.tar --engine containerd --namespace k8s.io\n" +
 			"  sampan load -i images.tar --list",
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
@@ -35,35 +36,41 @@ func newLoadCommand() *cobra.Command {
 	f.StringVarP(&o.input, "input", "i", "", text("`FILE` to read, or an OCI layout directory; \"-\" for standard input", "要读取的文件 `FILE` 或 OCI layout 目录；\"-\" 表示标准输入"))
 	f.BoolVar(&o.list, "list", false, text("tell what is in the archive, and load nothing", "只列出归档内容，不载入"))
 	f.StringVar(&o.to, "to", "", text("registry to load into: `HOST`/, HOST/NAMESPACE/, or HOST/REPOSITORY[:TAG] for one image", "载入的仓库：`HOST`/、HOST/NAMESPACE/，或单个镜像的 HOST/REPOSITORY[:TAG]"))
+	addNamingFlags(f, &o.naming)
+	f.BoolVar(&o.dryRun, "dry-run", false, text("with --to: look at everything and send nothing", "与 --to 同用：只检查，不传输"))
 	f.StringVar(&o.engine, "engine", "auto", text("`ENGINE` to load into: docker, podman, nerdctl, containerd, or auto for the first that answers", "载入的引擎 `ENGINE`：docker、podman、nerdctl、containerd，或 auto（第一个可用的）"))
 	f.StringVar(&o.namespace, "namespace", "", text("`NAMESPACE` of containerd, such as k8s.io (default CONTAINERD_NAMESPACE, then default)", "containerd 的命名空间 `NAMESPACE`，例如 k8s.io（默认依次为 CONTAINERD_NAMESPACE、default）"))
 	f.StringVar(&o.name, "name", "", text("`REPOSITORY` of images for which the archive tells only a tag or nothing", "归档中没有仓库名的镜像所用的 `REPOSITORY`"))
 	f.BoolVar(&o.unchecked, "no-checksum", false, text("do not read the archive for FILE.sha256sum first", "不先按 FILE.sha256sum 校验归档"))
-	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell of each blob", "不显示每个 blob 的进度"))
+	f.BoolVarP(&o.quiet, "quiet", "q", false, text("print nothing but names and digests", "只打印名字与摘要"))
+	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text, or json for one event a line", "输出格式 `FORMAT`：text，或 json（每行一个事件）"))
 	o.registries.addFlags(f)
 	return cmd
 }
 
 // loadOptions are what the command line says.
 type loadOptions struct {
-	input, engine, namespace, name, to string
-	list, unchecked, quiet             bool
-	registries                         registryOptions
+	input, engine, namespace, name, to, output string
+	list, unchecked, quiet, dryRun             bool
+	naming                                     mirror.Naming
+	registries                                 registryOptions
 }
+
+func (o loadOptions) json() bool { return o.output == "json" }
 
 func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 	if o.input == "" {
 		return usagef("%s", text("say what to load: -i FILE", "请指定要载入的文件：-i FILE"))
 	}
+	if o.output != "text" && !o.json() {
+		return usagef(text("--output is text or json, not %q", "--output 应为 text 或 json，而不是 %q"), o.output)
+	}
 	if o.engine != "auto" && !slices.Contains(engineNames(), o.engine) {
 		return usagef(text("--engine is %s or auto, not %q", "--engine 应为 %s 或 auto，而不是 %q"), strings.Join(engineNames(), ", "), o.engine)
 	}
-	var to target
-	var err error
-	if o.to != "" {
-		if to, err = parseTarget("--to", o.to); err != nil {
-			return err
-		}
+	to, err := o.target()
+	if err != nil {
+		return err
 	}
 	options := archive.OpenOptions{Text: text}
 	if o.name != "" {
@@ -82,6 +89,9 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if o.list && o.json() {
+		return listJSON(cmd.Context(), cmd.OutOrStdout(), a, images)
+	}
 	if o.list {
 		return list(cmd.OutOrStdout(), images)
 	}
@@ -89,6 +99,21 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 		return o.loadRegistry(cmd, a, images, to)
 	}
 	return o.loadEngine(cmd, a, images)
+}
+
+// target reads --to and what goes with it; zero where images go elsewhere.
+func (o loadOptions) target() (target, error) {
+	if o.to == "" && (o.dryRun || o.naming != (mirror.Naming{})) {
+		return target{}, usagef("%s", text("--dry-run and the rules of names are for a registry: say --to", "--dry-run 与命名规则用于仓库：请指定 --to"))
+	}
+	if o.to == "" {
+		return target{}, nil
+	}
+	t, err := parseTarget("--to", o.to)
+	if err != nil {
+		return t, err
+	}
+	return t, t.checkNaming(o.naming, o.to)
 }
 
 // open checks and opens what is to be loaded.
@@ -106,7 +131,7 @@ func (o loadOptions) open(cmd *cobra.Command, options archive.OpenOptions) (*arc
 		if err != nil {
 			return nil, archiveError(err)
 		}
-		if checked {
+		if checked && !o.quiet && !o.json() {
 			fmt.Fprintln(cmd.ErrOrStderr(), text("the checksums match", "校验和一致"))
 		}
 	}
@@ -147,23 +172,6 @@ func chosen(all []layout.Image, names []string) ([]layout.Image, error) {
 		images = append(images, all[n])
 	}
 	return images, nil
-}
-
-// list tells names and digests.
-func list(w io.Writer, images []layout.Image) error {
-	for _, i := range images {
-		name := client.Familiar(i.Ref)
-		if isUnnamed(i) {
-			name = text("(no name)", "（无名）")
-			if !i.Ref.Tag.IsZero() {
-				name += ":" + i.Ref.Tag.String()
-			}
-		}
-		if _, err := fmt.Fprintf(w, "%s  %s\n", name, i.Descriptor.Digest); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // replan is the plan of an archive that holds images of a, as every engine reads it.

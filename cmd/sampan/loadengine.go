@@ -102,17 +102,20 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 	if err != nil {
 		return err
 	}
-	if n := p.Without(); n > 0 && !e.delta {
+	if n, _ := p.Without(); n > 0 && !e.delta {
 		return fmt.Errorf(text("the archive lacks %d blobs, which %s does not take from what it has: load into a registry with --to", "归档缺少 %d 个 blob，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), n, e.name)
 	}
-	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet || o.json())
 	err = e.stream(cmd, p, show)
 	show.Close()
 	if err != nil {
-		if n := p.Without(); n > 0 {
+		if n, _ := p.Without(); n > 0 {
 			return fmt.Errorf(text("%w\nthe archive lacks %d blobs: load first what it was made to follow", "%w\n归档缺少 %d 个 blob：请先载入它所依据的归档"), err, n)
 		}
 		return err
+	}
+	if o.json() {
+		return writeEvents(cmd.OutOrStdout(), append(imageEvents(images), planSummary(p, e.name))...)
 	}
 	return list(cmd.OutOrStdout(), images)
 }
