@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,4 +101,49 @@ func TestABundleFollowsByTheSameRule(t *testing.T) {
 	}
 	u.wantAsked(t, "^POST .*/following/team.tool/blobs/uploads/.*mount=", 1, 1)
 	newTool(t, "crane").run(t, "validate", "--remote", to+"team.tool:1")
+}
+
+// Docker with containerd's store has pulled an image for one platform, and saves the
+// whole index with that part alone.
+func TestLoadOfAPartOfAnIndex(t *testing.T) {
+	hub := bed.registries["docker.io"]
+	index := original(t, "docker.io", "library/multi", "1")
+	part, _ := ofThisMachine(t, "docker.io", "library/multi", "1")
+	d := startMachineDockerBy(t, tool("dockerd29"), `{"features": {"containerd-snapshotter": true}}`)
+	d.run(t, "pull", "--quiet", hub+"/library/multi:1")
+	d.run(t, "save", "-o", filepath.Join(d.dir, "part.tar"), hub+"/library/multi:1")
+	archive := filepath.Join(d.dir, "part.tar")
+	s := command{path: os.Getenv(binaryVariable), env: d.env, dir: d.dir}
+	if out := s.run(t, "load", "-i", archive, "--list"); !strings.Contains(out, index.digest) {
+		t.Fatalf("what Docker saved is %s", out)
+	}
+	u := newUpstream(t, bed.registries["gcr.io"])
+	to := strings.TrimPrefix(u.url(), "http://") + "/parts/multi:1"
+	said := s.fail(t, "load", "-i", archive, "--to", to)
+	if !strings.Contains(said, "the archive has only a part of "+hub+"/library/multi:1@") || !strings.Contains(said, ": linux/amd64\nchoose a platform") {
+		t.Errorf("it says %s", said)
+	}
+	u.wantAsked(t, "^(POST|PATCH|PUT) ", 0, 0)
+	s.run(t, "load", "-i", archive, "--to", to, "--platform", "linux/amd64")
+	if there, err := fetchManifest(bed.registries["gcr.io"], "parts/multi", "1"); err != nil || there.digest != part.digest {
+		t.Errorf("it is %s there, %v", there.digest, err)
+	}
+	for _, platform := range [][]string{nil, {"--platform", "linux/amd64"}} { // an engine gets what is for its machine
+		d.run(t, "rmi", "-f", hub+"/library/multi:1")
+		if out := s.run(t, append([]string{"load", "-i", archive}, platform...)...); !strings.Contains(out, part.digest) {
+			t.Errorf("it says %s", out)
+		}
+		if got := strings.TrimSpace(d.run(t, "image", "inspect", "--format", "{{.Id}}", hub+"/library/multi:1")); got != part.digest {
+			t.Errorf("Docker has %s, want %s", got, part.digest)
+		}
+	}
+	if said := s.fail(t, "load", "-i", archive, "--platform", "linux/arm64"); !strings.Contains(said, "choose a platform that the archive has") {
+		t.Errorf("it says %s", said)
+	}
+	// Where the rest is already, the index is complete.
+	s.run(t, "copy", hub+"/library/multi@"+index.Manifests[1].Digest, strings.TrimSuffix(to, ":1")+":other")
+	s.run(t, "load", "-i", archive, "--to", to)
+	if there, err := fetchManifest(bed.registries["gcr.io"], "parts/multi", "1"); err != nil || there.digest != index.digest {
+		t.Errorf("it is %s there, %v", there.digest, err)
+	}
 }

@@ -91,7 +91,7 @@ func (o copyOptions) run(cmd *cobra.Command, args []string) error {
 	if err := o.naming.Check(); err != nil {
 		return &usageError{plain(err)}
 	}
-	platforms, err := o.parsePlatforms()
+	platforms, err := parsePlatforms(o.platforms)
 	if err != nil {
 		return err
 	}
@@ -135,9 +135,10 @@ func (o copyOptions) run(cmd *cobra.Command, args []string) error {
 	return copyError(err)
 }
 
-func (o copyOptions) parsePlatforms() ([]transfer.Platform, error) {
+// parsePlatforms reads --platform; none means all.
+func parsePlatforms(names []string) ([]transfer.Platform, error) {
 	var list []transfer.Platform
-	for _, s := range o.platforms {
+	for _, s := range names {
 		p, err := transfer.ParsePlatform(s)
 		if err != nil {
 			return nil, usagef(text("%q is no platform: write OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64", "%q 不是平台：应写 OS/ARCH 或 OS/ARCH/VARIANT，例如 linux/arm64"), s)

@@ -13,6 +13,7 @@ import (
 	"sampan/internal/client"
 	"sampan/internal/mirror"
 	"sampan/internal/oci"
+	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
 )
@@ -36,6 +37,7 @@ func newLoadCommand() *cobra.Command {
 	f.StringVarP(&o.input, "input", "i", "", text("`FILE` to read, or an OCI layout directory; \"-\" for standard input", "要读取的文件 `FILE` 或 OCI layout 目录；\"-\" 表示标准输入"))
 	f.BoolVar(&o.list, "list", false, text("tell what is in the archive, and load nothing", "只列出归档内容，不载入"))
 	f.StringVar(&o.to, "to", "", text("registry to load into: `HOST`/, HOST/NAMESPACE/, or HOST/REPOSITORY[:TAG] for one image", "载入的仓库：`HOST`/、HOST/NAMESPACE/，或单个镜像的 HOST/REPOSITORY[:TAG]"))
+	f.StringSliceVar(&o.platforms, "platform", nil, text("`OS/ARCH` to load, such as linux/arm64, in the place of all that the archive has; may be repeated", "只载入该平台 `OS/ARCH`，例如 linux/arm64，而非归档中的全部；可重复"))
 	addNamingFlags(f, &o.naming)
 	f.BoolVar(&o.dryRun, "dry-run", false, text("with --to: look at everything and send nothing", "与 --to 同用：只检查，不传输"))
 	f.StringVar(&o.engine, "engine", "auto", text("`ENGINE` to load into: docker, podman, nerdctl, containerd, or auto for the first that answers", "载入的引擎 `ENGINE`：docker、podman、nerdctl、containerd，或 auto（第一个可用的）"))
@@ -52,6 +54,7 @@ func newLoadCommand() *cobra.Command {
 type loadOptions struct {
 	input, engine, namespace, name, to, output string
 	list, unchecked, quiet, dryRun             bool
+	platforms                                  []string
 	naming                                     mirror.Naming
 	registries                                 registryOptions
 }
@@ -69,6 +72,10 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 		return usagef(text("--engine is %s or auto, not %q", "--engine 应为 %s 或 auto，而不是 %q"), strings.Join(engineNames(), ", "), o.engine)
 	}
 	to, err := o.target()
+	if err != nil {
+		return err
+	}
+	platforms, err := parsePlatforms(o.platforms)
 	if err != nil {
 		return err
 	}
@@ -96,9 +103,9 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 		return list(cmd.OutOrStdout(), images)
 	}
 	if o.to != "" {
-		return o.loadRegistry(cmd, a, images, to)
+		return o.loadRegistry(cmd, a, images, to, platforms)
 	}
-	return o.loadEngine(cmd, a, images)
+	return o.loadEngine(cmd, a, images, platforms)
 }
 
 // target reads --to and what goes with it; zero where images go elsewhere.
@@ -176,7 +183,7 @@ func chosen(all []layout.Image, names []string) ([]layout.Image, error) {
 
 // replan is the plan of an archive that holds images of a, as every engine reads it.
 // What a names and does not hold is left to the engine.
-func replan(ctx context.Context, a *archive.Archive, images []layout.Image) (*archive.Plan, error) {
+func replan(ctx context.Context, a *archive.Archive, images []layout.Image, platforms []transfer.Platform) (*archive.Plan, error) {
 	var sources []archive.Source
 	missing := make(map[oci.Digest]oci.Repository)
 	for _, i := range images {
@@ -195,5 +202,6 @@ func replan(ctx context.Context, a *archive.Archive, images []layout.Image) (*ar
 			missing[d.Digest] = oci.Repository{}
 		}
 	}
-	return archive.NewPlan(ctx, sources, archive.PlanOptions{Without: missing, Text: text})
+	p, err := archive.NewPlan(ctx, sources, archive.PlanOptions{Platforms: platforms, Without: missing, Text: text})
+	return p, err
 }

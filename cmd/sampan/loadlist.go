@@ -16,7 +16,7 @@ import (
 func list(w io.Writer, images []layout.Image) error {
 	for _, i := range images {
 		name := client.Familiar(i.Ref)
-		if isUnnamed(i) {
+		if isUnnamed(i) || i.Ref.Repository.IsZero() {
 			name = text("(no name)", "（无名）")
 			if !i.Ref.Tag.IsZero() {
 				name += ":" + i.Ref.Tag.String()

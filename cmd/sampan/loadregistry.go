@@ -15,10 +15,13 @@ import (
 
 // loadRegistry puts images into a registry. Names, and what the registry has, are looked
 // at before anything is sent.
-func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images []layout.Image, to target) error {
+func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images []layout.Image, to target, platforms []transfer.Platform) error {
 	jobs, err := o.jobsOf(a, images, to)
 	if err != nil {
 		return err
+	}
+	for i := range jobs {
+		jobs[i].Platforms = platforms
 	}
 	r, err := o.registries.open()
 	if err != nil {
@@ -119,11 +122,24 @@ func loadError(err error) error {
 
 // loadProblem is the error of one image for people.
 func loadProblem(err error) error {
-	var lacks *transfer.Lacks
-	if errors.As(err, &lacks) {
+	var (
+		lacks  *transfer.Lacks
+		sparse *transfer.Sparse
+	)
+	switch {
+	case errors.As(err, &sparse):
+		there := fmt.Sprintf(text("the archive has only a part of %s: %s", "归档中 %s 只有一部分平台：%s"), sparse.Source, sparse.List())
+		return &told{there + "\n" + partText(), err}
+	case errors.As(err, &lacks):
 		return &told{strings.Replace(err.Error(), lacks.Error(), lacksText(lacks), 1), err}
 	}
 	return archiveError(hinted(err))
+}
+
+// partText is what a person can do about an archive of some platforms of an image, such
+// as engines write that have pulled the image for one.
+func partText() string {
+	return text("choose a platform that the archive has, such as --platform linux/amd64", "请选择归档中有的平台，例如 --platform linux/amd64")
 }
 
 // lacksText says which blob is nowhere.
