@@ -64,6 +64,7 @@ var arrows = map[string][]string{
 	"internal/doctor":             {"internal/proof", "internal/runtimes"},
 	"internal/progress":           {},
 	"internal/registrytest":       {},
+	"internal/terminaltest":       {},
 	"internal/rewrite":            {"internal/mirror", "internal/rewrite/dockerfile"},
 	"internal/rewrite/dockerfile": {},
 	"internal/runtimes":           {"internal/runtimes/edit"},

@@ -46,6 +46,7 @@ func newCopyCommand() *cobra.Command {
 	f.IntVarP(&o.jobs, "jobs", "j", 0, text("`NUMBER` of blobs that are carried at once (default 6)", "同时传输的数据块数 `NUMBER`（默认 6）"))
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("print nothing but the names and digests of the copies", "只打印副本的名字与摘要"))
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text, or json for one event a line", "输出格式 `FORMAT`：text，或 json（每行一个事件）"))
+	o.progress.addTo(cmd)
 	return cmd
 }
 
@@ -57,6 +58,7 @@ type copyOptions struct {
 	output                                       string
 	registries                                   registryOptions
 	jobs                                         int
+	progress                                     progressFlag
 }
 
 // target reads DST, and refuses what cannot be meant of it.
@@ -189,15 +191,10 @@ func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, to target, r *r
 
 // show is where progress goes: beside the result, or, as events, before it.
 func (o copyOptions) show(cmd *cobra.Command) *progress.Show {
-	set := progress.Options{Total: text("total", "合计"), States: copyStates()}
-	switch {
-	case o.output == "json":
-		set.Form = progress.Events
-		return progress.New(cmd.OutOrStdout(), set)
-	case o.quiet:
-		set.Form = progress.Quiet
+	if o.output == "json" && !o.progress.given() {
+		return progress.New(cmd.OutOrStdout(), progress.Options{Form: progress.Events})
 	}
-	return progress.New(cmd.ErrOrStderr(), set)
+	return o.progress.show(cmd.ErrOrStderr(), o.quiet, copyStates())
 }
 
 // copyStates are how pieces end, in words.

@@ -46,6 +46,7 @@ func newLoadCommand() *cobra.Command {
 	f.BoolVar(&o.unchecked, "no-checksum", false, text("do not read the archive for FILE.sha256sum first", "不先按 FILE.sha256sum 校验归档"))
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("print nothing but names and digests", "只打印名字与摘要"))
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text, or json for one event a line", "输出格式 `FORMAT`：text，或 json（每行一个事件）"))
+	o.progress.addTo(cmd)
 	o.registries.addFlags(f)
 	return cmd
 }
@@ -56,6 +57,7 @@ type loadOptions struct {
 	list, unchecked, quiet, dryRun             bool
 	platforms                                  []string
 	naming                                     mirror.Naming
+	progress                                   progressFlag
 	registries                                 registryOptions
 }
 

@@ -120,7 +120,7 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 	if n, _ := p.Without(); n > 0 && !e.delta {
 		return fmt.Errorf(text("the archive lacks %d blobs, which %s does not take from what it has: load into a registry with --to", "归档缺少 %d 个 blob，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), n, e.name)
 	}
-	show := showBlobs(cmd.ErrOrStderr(), o.quiet || o.json())
+	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.json(), archiveStates())
 	err = e.stream(cmd, p, show)
 	show.Close()
 	if err != nil {
@@ -136,13 +136,14 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 }
 
 // stream pipes the archive into the program. What it says goes to standard error.
-func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, sink progress.Sink) error {
+func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, show *progress.Show) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	load := exec.CommandContext(ctx, e.program, e.load...)
 	load.Cancel = func() error { return load.Process.Signal(os.Interrupt) }
 	load.WaitDelay = 10 * time.Second
-	load.Stdout, load.Stderr = cmd.ErrOrStderr(), cmd.ErrOrStderr()
+	said := show.Above(cmd.ErrOrStderr())
+	load.Stdout, load.Stderr = said, said
 	in, err := load.StdinPipe()
 	if err != nil {
 		return err
@@ -150,7 +151,7 @@ func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, sink progress
 	if err := load.Start(); err != nil {
 		return err
 	}
-	written := archive.Stream(ctx, p, in, archive.WriteOptions{Progress: sink, Text: text})
+	written := archive.Stream(ctx, p, in, archive.WriteOptions{Progress: show, Text: text})
 	if written != nil && !isPipe(written) {
 		cancel() // an archive that is cut off must not be loaded
 		_ = load.Wait()

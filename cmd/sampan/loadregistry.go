@@ -32,7 +32,7 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 	if err != nil {
 		return err
 	}
-	show := showBlobs(cmd.ErrOrStderr(), o.quiet || o.json())
+	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.json(), archiveStates())
 	report, err := transfer.Copy(cmd.Context(), jobs, w, transfer.Options{
 		Hints: o.hints(a, to), DryRun: o.dryRun, Progress: show,
 		Noted: func(notes []transfer.Note) {

@@ -43,6 +43,7 @@ func newPullCommand() *cobra.Command {
 	f.BoolVar(&o.set.KeepMirrorTag, "keep-mirror-tag", false, text("leave the mirror's name beside the own one (Docker)", "保留镜像站上的名字，与原名并存（Docker）"))
 	f.IntVarP(&o.jobs, "jobs", "j", 2, text("`NUMBER` of images that are pulled at once", "同时拉取的镜像数 `NUMBER`"))
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("print nothing but the names of what was pulled", "只打印已拉取的镜像名"))
+	o.progress.addTo(cmd)
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text, or json for one event a line", "输出格式 `FORMAT`：text，或 json（每行一个事件）"))
 	words := []string{"auto"}
 	for _, k := range engine.Kinds() {
@@ -59,6 +60,7 @@ type pullOptions struct {
 	set            engine.Options
 	files          []string
 	engine, output string
+	progress       progressFlag
 	jobs           int
 	quiet          bool
 }
@@ -75,7 +77,7 @@ func (o pullOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	show := newPullDisplay(cmd.OutOrStdout(), cmd.ErrOrStderr(), o.output == "json", o.quiet)
+	show := o.display(cmd.OutOrStdout(), cmd.ErrOrStderr())
 	show.alone = len(names) == 1
 	images, bad := pullImages(m, names)
 	for _, b := range bad {

@@ -4,42 +4,40 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/mattn/go-runewidth"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/cwriter"
-	"github.com/vbauerster/mpb/v8/decor"
-
+	"sampan/internal/progress"
 	"sampan/internal/runtimes/engine"
 )
 
-// A pullDisplay shows how pulls go: bars on a terminal, a line for each layer
-// elsewhere, or events as JSON. Failures go to standard error.
+// A pullDisplay tells how pulls go: their progress, what came of them, and, as JSON,
+// events. Failures go to standard error.
 type pullDisplay struct {
+	show     *progress.Show
 	mu       sync.Mutex
-	out, err io.Writer
+	out, err io.Writer // beside the bars
 	json     bool
 	quiet    bool
-	bars     *mpb.Progress // nil without a terminal
-	failing  []string      // in the order that it was heard of
+	failing  []string // in the order that it was heard of
 	good     int
 
 	alone bool  // there is one image: its failure is that of the command
 	only  error // that failure
 }
 
-func newPullDisplay(out, err io.Writer, asJSON, quiet bool) *pullDisplay {
-	d := &pullDisplay{out: out, err: err, json: asJSON, quiet: quiet}
-	if f, ok := out.(*os.File); ok && !asJSON && !quiet && cwriter.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
-		const columns = 30
-		d.bars = mpb.New(mpb.WithOutput(out), mpb.WithAutoRefresh(), mpb.WithWidth(columns), mpb.WithRefreshRate(100*time.Millisecond))
-		d.out, d.err = d.bars, d.bars // lines go above the bars
+// display shows progress on out, among what came of pulls; events of it, and all of it
+// where out is for programs, go to err.
+func (o pullOptions) display(out, err io.Writer) *pullDisplay {
+	d := &pullDisplay{json: o.output == "json", quiet: o.quiet}
+	on := out
+	if d.json || d.quiet || o.progress.form == progress.Events {
+		on = err
 	}
+	d.show = o.progress.show(on, d.json || o.quiet, pullStates())
+	d.out, d.err = d.show.Above(out), d.show.Above(err)
 	return d
 }
 
@@ -111,12 +109,12 @@ func (d *pullDisplay) failures() []string {
 	return slices.Clone(d.failing)
 }
 
-// end waits until everything is shown.
+// end ends what is shown.
 func (d *pullDisplay) end() {
-	if d.bars != nil {
-		d.bars.Wait()
-	}
+	d.show.Close()
+	d.mu.Lock()
 	good, bad := d.good, len(d.failing)
+	d.mu.Unlock()
 	if d.json {
 		d.emit(pullEvent{Event: "summary", Pulled: &good, Failed: &bad}, "")
 	}
@@ -144,10 +142,8 @@ type pullLayer struct {
 	phase engine.Phase
 	bytes int64 // downloaded
 	size  int64 // to be downloaded; 0 where it is not known
-	total int64 // of the bar, of what is going on now
 	told  time.Time
-	bar   *mpb.Bar
-	label *barLabel
+	shown *progress.Piece
 }
 
 // event is an [engine.Progress].
@@ -160,11 +156,8 @@ func (p *pullProgress) event(e engine.Event) {
 	defer p.mu.Unlock()
 	l := p.layers[e.Layer]
 	if l == nil {
-		l = &pullLayer{}
+		l = &pullLayer{shown: p.display.show.Piece(p.name + " " + e.Layer)}
 		p.layers[e.Layer] = l
-		if p.display.bars != nil {
-			l.show(p.display.bars, e.Layer)
-		}
 	}
 	changed := l.phase != e.Phase
 	l.phase = e.Phase
@@ -174,37 +167,34 @@ func (p *pullProgress) event(e engine.Event) {
 	case engine.Downloaded:
 		l.bytes = max(l.bytes, e.Current, l.size) // Docker does not say it again
 	}
-	if l.bar != nil {
-		l.label.set(phaseName(e.Phase))
-		switch {
-		case e.Phase == engine.Complete || e.Phase == engine.Exists:
-			l.bar.SetCurrent(l.total) // engines do not say it again
-		case e.Total > 0:
-			l.total = e.Total
-			l.bar.SetTotal(e.Total, false)
-			l.bar.SetCurrent(e.Current)
-		}
-		return
-	}
+	l.show(e)
 	const often = time.Second
 	if now := time.Now(); changed || now.Sub(l.told) >= often {
 		l.told = now
-		p.tell(e, l, changed)
+		p.display.emit(pullEvent{
+			Event: "layer", Image: p.name, Layer: e.Layer, Phase: string(e.Phase), Current: e.Current, Total: e.Total,
+		}, "")
 	}
 }
 
-// tell writes a layer down; people without a terminal hear of its ends only.
-func (p *pullProgress) tell(e engine.Event, l *pullLayer, changed bool) {
-	line := ""
-	if changed && (e.Phase == engine.Complete || e.Phase == engine.Exists) {
-		line = fmt.Sprintf(text("%s: %s: %s", "%s：%s：%s"), p.name, e.Layer, phaseName(e.Phase))
-		if l.bytes > 0 {
-			line += ", " + size(l.bytes)
-		}
+// show tells the display what a layer does.
+func (l *pullLayer) show(e engine.Event) {
+	switch e.Phase {
+	case engine.Downloading:
+		l.shown.Moves(e.Current, e.Total)
+	case engine.Downloaded:
+		l.shown.Moves(l.bytes, l.size)
+		l.shown.Turns(progress.Moved, 0, 0)
+	case engine.Extracting:
+		l.shown.Turns(progress.Extracting, e.Current, e.Total)
+	case engine.Complete:
+		l.shown.End(progress.Done)
+	case engine.Exists:
+		l.shown.Turns(progress.Waiting, 0, e.Total) // how large it is
+		l.shown.End(progress.Present)
+	default:
+		l.shown.Turns(progress.Waiting, 0, e.Total)
 	}
-	p.display.emit(pullEvent{
-		Event: "layer", Image: p.name, Layer: e.Layer, Phase: string(e.Phase), Current: e.Current, Total: e.Total,
-	}, line)
 }
 
 // clear takes the bars away, and counts what was downloaded.
@@ -213,14 +203,7 @@ func (p *pullProgress) clear() (bytes int64) {
 	defer p.mu.Unlock()
 	for _, l := range p.layers {
 		bytes += l.bytes
-		if l.bar != nil {
-			l.bar.Abort(true)
-		}
-	}
-	for _, l := range p.layers {
-		if l.bar != nil {
-			l.bar.Wait()
-		}
+		l.shown.Remove()
 	}
 	return bytes
 }
@@ -272,56 +255,11 @@ func familiarName(full string) string {
 	return strings.TrimPrefix(rest, "library/")
 }
 
-// phaseName is what a layer does, for people.
-func phaseName(p engine.Phase) string {
-	switch p {
-	case engine.Waiting:
-		return text("waiting", "等待")
-	case engine.Downloading:
-		return text("downloading", "下载中")
-	case engine.Downloaded:
-		return text("downloaded", "已下载")
-	case engine.Extracting:
-		return text("extracting", "解压中")
-	case engine.Complete:
-		return text("complete", "完成")
-	case engine.Exists:
-		return text("already there", "已存在")
+// pullStates are what layers do, in words.
+func pullStates() map[progress.State]string {
+	return map[progress.State]string{
+		progress.Waiting: text("waiting", "等待"), progress.Moving: text("downloading", "下载中"), progress.Moved: text("downloaded", "已下载"),
+		progress.Extracting: text("extracting", "解压中"), progress.Done: text("complete", "完成"),
+		progress.Present: text("already there", "已存在"), progress.Failed: text("failed", "失败"),
 	}
-	return string(p)
-}
-
-// A barLabel is the word beside a bar.
-type barLabel struct {
-	mu   sync.Mutex
-	word string
-}
-
-func (b *barLabel) set(word string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.word = word
-}
-
-func (b *barLabel) get() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.word
-}
-
-// show makes the bar of a layer.
-func (l *pullLayer) show(bars *mpb.Progress, name string) {
-	const wordColumns = 14
-	l.label = &barLabel{}
-	l.bar = bars.New(0, mpb.BarStyle(),
-		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
-			return "  " + name + " " + runewidth.FillRight(l.label.get(), wordColumns)
-		})),
-		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
-			if s.Total <= 0 {
-				return ""
-			}
-			return fmt.Sprintf("%9s / %s", size(s.Current), size(s.Total))
-		})),
-	)
 }

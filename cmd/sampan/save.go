@@ -44,6 +44,7 @@ func newSaveCommand() *cobra.Command {
 	addNamingFlags(f, &o.naming)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell of each blob", "不显示每个 blob 的进度"))
 	f.BoolVar(&o.json, "json", false, text("tell what was written as JSON, one event a line", "以 JSON 输出写入的内容，每行一个事件"))
+	o.progress.addTo(cmd)
 	f.BoolVar(&o.bare, "bare", false, text("write FILE alone, and nothing beside it", "只写 FILE，不写旁边的文件"))
 	o.registries.addFlags(f)
 	o.client.addFlags(f)
@@ -57,6 +58,7 @@ type saveOptions struct {
 	platforms, since                   []string
 	referrers, zstd, bare, quiet, json bool
 	naming                             mirror.Naming // for have
+	progress                           progressFlag
 	registries                         registryOptions
 	client                             clientOptions
 }
@@ -94,7 +96,7 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return archiveError(err)
 	}
-	show := showBlobs(cmd.ErrOrStderr(), o.quiet || o.json)
+	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.json, archiveStates())
 	write.Progress = show
 	if o.output == "-" {
 		err := archive.Stream(cmd.Context(), p, cmd.OutOrStdout(), write)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/mattn/go-runewidth"
 	"golang.org/x/term"
 )
 
@@ -70,17 +71,4 @@ func keys(wanted string, key func()) (restore func()) {
 }
 
 // fit cuts a line to so many columns. Chinese characters take two.
-func fit(line string, columns int) string {
-	used := 0
-	for i, r := range line {
-		w := 1
-		if r >= 0x1100 && (r <= 0x115f || r >= 0x2e80 && r <= 0xa4cf || r >= 0xac00 && r <= 0xd7a3 || r >= 0xf900 && r <= 0xfaff || r >= 0xfe30 && r <= 0xfe6f || r >= 0xff00 && r <= 0xff60) {
-			w = 2
-		}
-		if used+w > columns {
-			return line[:i]
-		}
-		used += w
-	}
-	return line
-}
+func fit(line string, columns int) string { return runewidth.Truncate(line, columns, "") }

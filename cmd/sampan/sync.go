@@ -15,7 +15,6 @@ import (
 
 	"sampan/internal/mirror"
 	"sampan/internal/oci"
-	"sampan/internal/progress"
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/syncing"
 )
@@ -46,6 +45,7 @@ func newSyncCommand() *cobra.Command {
 	o.registries.addFlags(f)
 	o.registries.addCAFlag(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("show no progress", "不显示进度"))
+	o.progress.addTo(cmd)
 	f.StringVar(&o.metrics, "metrics", "", text("`FILE` for the textfile collector of Prometheus", "供 Prometheus textfile collector 读取的文件 `FILE`"))
 	return cmd
 }
@@ -55,6 +55,7 @@ type syncOptions struct {
 	file, constants, output, metrics string
 	kubeadm, to                      []string
 	prune, yes, dryRun, quiet        bool
+	progress                         progressFlag
 	registries                       registryOptions
 }
 
@@ -168,11 +169,7 @@ func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report,
 			return nil, err
 		}
 	}
-	form := progress.Auto
-	if o.quiet || o.output == "json" {
-		form = progress.Quiet
-	}
-	show := progress.New(cmd.ErrOrStderr(), progress.Options{Form: form, Total: text("total", "合计"), States: copyStates()})
+	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.output == "json", copyStates())
 	r := syncing.Run(ctx, items, failed, syncing.Options{
 		Reader: places.source, Target: places.target, Prune: prune,
 		Copy: transfer.Options{DryRun: o.dryRun, Progress: show},

@@ -1,10 +1,12 @@
-// Package progress shows how work that moves bytes goes: a bar for each piece that
-// is under way and one for all of it, plain lines where there is no terminal, events
-// of JSON, or nothing.
+// Package progress shows how work that moves bytes goes: on a terminal a bar for each
+// piece that is under way and one for all of it, plain lines where there is no terminal,
+// events of JSON, or nothing.
 //
-// It promises that no call waits for a terminal, that what is shown of names is
-// printable, and that after Close nothing more is written. It does not know what
-// moves, nor where to.
+// It promises that no call but Close waits for a terminal, that what is shown of names
+// and sentences is printable, that no row is wider than the terminal nor the bars higher
+// than it, that all of it is never more than 100 %, and that after Close nothing more is
+// written. It sets no colours, and leaves the cursor alone. It does not know what moves,
+// nor where to.
 //
 // Lock order: every lock in this package is a leaf.
 package progress
@@ -24,18 +26,27 @@ type Sink interface {
 type Line interface {
 	// Add tells that n more bytes have moved; negative where some must move again.
 	Add(n int64)
-	// End tells how it ended, once.
+	// End tells how it ended, once. A piece that is done or was there counts with all
+	// of its bytes, whatever was added; one that failed counts with none.
 	End(s State)
 }
 
-// A State is how a piece ended.
+// A State is what a piece does, or how it ended.
 type State string
 
-// The states.
+// How a piece ends.
 const (
 	Done    State = "done"
 	Present State = "present" // it was there already
 	Failed  State = "failed"
+)
+
+// What a piece does. One that nobody said anything of moves.
+const (
+	Waiting    State = "waiting"
+	Moving     State = "downloading"
+	Moved      State = "downloaded"
+	Extracting State = "extracting"
 )
 
 // None is a Sink that hears nothing.

@@ -1,18 +1,12 @@
 package progress
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
-
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/cwriter"
-	"github.com/vbauerster/mpb/v8/decor"
 )
 
 // A Form is how progress is shown.
@@ -20,81 +14,82 @@ type Form string
 
 // The forms.
 const (
-	Auto   Form = ""      // Bars on a terminal, Lines elsewhere
+	Auto   Form = "auto"  // Bars on a terminal, Lines elsewhere
 	Bars   Form = "bars"  // a bar for each piece that is under way, and one for all
-	Lines  Form = "lines" // a line for each piece that has ended
+	Lines  Form = "plain" // a line for each piece that has ended
 	Events Form = "json"  // one event of JSON a line
-	Quiet  Form = "quiet" // nothing
+	Quiet  Form = "none"  // nothing
 )
+
+// Forms are all of them.
+func Forms() []Form { return []Form{Auto, Bars, Lines, Events, Quiet} }
 
 // Options of [New].
 type Options struct {
-	Form Form
-	// Total is what the bar for everything is called; empty means "total".
-	Total string
-	// States are the words for how a piece ended, in the language of who reads; those
-	// that are missing are as they are.
+	Form  Form // empty means Auto
+	Words Words
+
+	size func() (columns, lines int) // of a terminal that tests make; nil for the real one
+}
+
+// Words are in the language of who reads.
+type Words struct {
+	Total string // what the bar for everything is called; empty means "total"
+	Left  string // with %s for a time: what remains; empty means "%s left"
+	More  string // with %d: pieces for which there is no room; empty means "%d more"
+	// States are the words for what a piece does and how it ended; those that are
+	// missing are as they are, and no bar says that its piece moves.
 	States map[State]string
 }
 
-const (
-	refresh = 150 * time.Millisecond // of bars
-	between = time.Second            // events of one piece
-	width   = 28                     // of a bar, in columns
-	longest = 40                     // names, in characters
-)
-
 // A Show is a [Sink] that somebody looks at.
 type Show struct {
-	o     Options
+	form  Form
+	words Words
 	began time.Time
 
 	mu     sync.Mutex
 	out    io.Writer
-	bars   *mpb.Progress // nil without a terminal
-	total  *mpb.Bar      // nil before anything is expected
-	all    int64         // bytes expected
-	moved  int64         // bytes
+	all    int64 // bytes expected
+	moved  int64 // bytes, of pieces under way and of those that ended well
+	meter  meter
+	pieces []*Piece // those that have bars
+	blind  int      // pieces under way of a size that is not known
+	ids    int
+	told   time.Time // of events of everything
+	held   []*above
 	closed bool
+
+	said   []string // sentences for the painter
+	screen *painter // nil without a terminal
+	stop   chan struct{}
+	ended  chan struct{} // nil before there is anything to be painted
 }
 
 // New makes a Show. Whoever makes it closes it.
 func New(out io.Writer, o Options) *Show {
-	if o.Total == "" {
-		o.Total = "total"
+	if o.Words.Total == "" {
+		o.Words.Total = "total"
 	}
-	if o.Form == Auto {
+	if o.Words.Left == "" {
+		o.Words.Left = "%s left"
+	}
+	if o.Words.More == "" {
+		o.Words.More = "%d more"
+	}
+	if o.Form == "" || o.Form == Auto {
 		o.Form = Lines
-		f, ok := out.(*os.File)
-		if ok && cwriter.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		if isTerminal(out) && os.Getenv("TERM") != "dumb" {
 			o.Form = Bars
 		}
 	}
-	s := &Show{o: o, out: out, began: time.Now()}
+	now := time.Now()
+	s := &Show{form: o.Form, words: o.Words, out: out, began: now, told: now}
+	s.meter.advance(now)
 	if o.Form == Bars {
-		s.bars = mpb.New(mpb.WithOutput(out), mpb.WithAutoRefresh(), mpb.WithWidth(width), mpb.WithRefreshRate(refresh))
+		s.screen = newPainter(out, o.size)
 	}
 	return s
-}
-
-// An event is one line of JSON. Bytes are those of the piece, or of everything.
-type event struct {
-	Event string `json:"event"` // expect, start, progress, end, message, total
-	Name  string `json:"name,omitempty"`
-	Bytes int64  `json:"bytes"`
-	Size  int64  `json:"size,omitempty"`
-	State State  `json:"state,omitempty"`
-	Text  string `json:"text,omitempty"`
-}
-
-// emit writes an event; the caller holds mu.
-func (s *Show) emit(e event) {
-	if s.o.Form != Events || s.closed {
-		return
-	}
-	if raw, err := json.Marshal(e); err == nil { // it holds nothing that cannot be encoded
-		fmt.Fprintln(s.out, string(raw))
-	}
 }
 
 // Expect implements [Sink].
@@ -105,143 +100,129 @@ func (s *Show) Expect(bytes int64) {
 		return
 	}
 	s.all += bytes
-	if s.bars != nil {
-		if s.total == nil {
-			s.total = s.bars.New(0, mpb.BarStyle(), append(decorations(s.o.Total), mpb.BarPriority(1<<30))...)
-			s.total.IncrInt64(s.moved)
-		}
-		s.total.SetTotal(s.all, false)
-	}
-	s.emit(event{Event: "expect", Bytes: s.moved, Size: s.all})
+	s.emit(event{Event: "expect", Bytes: s.moved, Size: s.size()})
+	s.draw()
 }
 
-func decorations(name string) []mpb.BarOption {
-	return []mpb.BarOption{
-		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
-		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f", decor.WCSyncSpace), decor.AverageSpeed(decor.SizeB1024(0), " % .1f", decor.WCSyncSpace)),
-	}
-}
+// size is that of everything, in bytes; the caller holds mu.
+func (s *Show) size() int64 { return max(s.all, s.moved) }
 
-// Start implements [Sink].
-func (s *Show) Start(name string, size int64) Line {
-	l := &line{show: s, name: printable(name), size: size, told: time.Now()}
+// Start implements [Sink]. The bar goes away when the piece ends.
+func (s *Show) Start(name string, size int64) Line { return s.begin(name, size, false) }
+
+// Piece begins a piece of a size that is not known yet. Its bar stays, also behind its
+// end, until it is removed.
+func (s *Show) Piece(name string) *Piece { return s.begin(name, -1, true) }
+
+func (s *Show) begin(name string, size int64, stays bool) *Piece {
+	now := time.Now()
+	p := &Piece{show: s, name: strings.ReplaceAll(printable(name), "\n", ""), size: size, stays: stays, told: now}
+	p.meter.advance(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bars != nil && !s.closed {
-		l.bar = s.bars.New(max(size, 0), mpb.BarStyle(), append(decorations(l.name), mpb.BarRemoveOnComplete())...)
+	s.ids++
+	p.id = s.ids
+	if s.closed {
+		p.over = true
+		return p
 	}
-	s.emit(event{Event: "start", Name: l.name, Size: size})
-	return l
+	if size < 0 {
+		s.blind++
+	}
+	if s.screen != nil {
+		s.pieces = append(s.pieces, p)
+	}
+	s.emit(p.event("start"))
+	s.draw()
+	return p
 }
 
 // Say implements [Sink].
 func (s *Show) Say(sentence string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.say(sentence)
+}
+
+// say is Say; the caller holds mu.
+func (s *Show) say(sentence string) {
 	switch {
-	case s.closed, s.o.Form == Quiet:
-	case s.o.Form == Events:
-		s.emit(event{Event: "message", Text: sentence})
-	case s.bars != nil:
-		fmt.Fprintln(s.bars, sentence) // above the bars
+	case s.closed, s.form == Quiet:
+	case s.form == Events:
+		s.emit(message{Event: "message", Text: sentence})
+	case s.screen != nil:
+		s.said = append(s.said, printable(sentence))
+		s.draw()
 	default:
-		fmt.Fprintln(s.out, sentence)
+		_, _ = io.WriteString(s.out, printable(sentence)+"\n") // nobody reads it then
 	}
 }
 
-// Close ends what is shown. Pieces that have not ended are left where they are.
+// Above is where others write what must not get between the bars, or between events. It
+// writes to w, unless w is where progress is shown or both are terminals: then whole
+// lines are said. The rest of a line is said at the end.
+func (s *Show) Above(w io.Writer) io.Writer {
+	shared := w == s.out && s.form != Quiet || s.screen != nil && isTerminal(w)
+	if !shared {
+		return w
+	}
+	a := &above{show: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = append(s.held, a)
+	return a
+}
+
+// above says lines.
+type above struct {
+	show *Show
+	rest string // of a line; guarded by the show's mu
+}
+
+// Write implements [io.Writer].
+func (a *above) Write(p []byte) (int, error) {
+	a.show.mu.Lock()
+	defer a.show.mu.Unlock()
+	lines := strings.Split(a.rest+string(p), "\n")
+	for _, line := range lines[:len(lines)-1] {
+		a.show.say(strings.TrimSuffix(line, "\r"))
+	}
+	a.rest = lines[len(lines)-1]
+	return len(p), nil
+}
+
+// Close ends what is shown: of the bars, that of everything stays. Closing again does
+// nothing.
 func (s *Show) Close() {
 	s.mu.Lock()
-	s.emit(event{Event: "total", Bytes: s.moved, Size: s.all})
-	s.closed = true
-	total, bars := s.total, s.bars
-	s.mu.Unlock()
-	if total != nil {
-		total.SetTotal(-1, true)
-	}
-	if bars != nil {
-		bars.Shutdown()
-	}
-}
-
-// A line is one piece.
-type line struct {
-	show  *Show
-	name  string
-	size  int64
-	moved int64
-	bar   *mpb.Bar
-	told  time.Time // of events
-}
-
-// Add implements [Line].
-func (l *line) Add(n int64) {
-	l.moved += n
-	if l.bar != nil {
-		l.bar.SetCurrent(max(l.moved, 0))
-	}
-	s := l.show
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.moved += n
-	if s.total != nil {
-		s.total.SetCurrent(max(s.moved, 0))
-	}
-	if s.o.Form == Events && time.Since(l.told) >= between {
-		l.told = time.Now()
-		s.emit(event{Event: "progress", Name: l.name, Bytes: l.moved, Size: l.size})
-	}
-}
-
-// End implements [Line].
-func (l *line) End(state State) {
-	if l.bar != nil {
-		l.bar.Abort(true)
-	}
-	s := l.show
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.o.Form == Events {
-		s.emit(event{Event: "end", Name: l.name, Bytes: l.moved, Size: l.size, State: state})
-		return
-	}
-	if s.closed || s.o.Form != Lines {
-		return
-	}
-	word := s.o.States[state]
-	if word == "" {
-		word = string(state)
-	}
-	fmt.Fprintf(s.out, "%s  %s  %s", l.name, Bytes(max(l.size, l.moved)), word)
-	if took := time.Since(s.began).Seconds(); state == Done && took > 0 && s.all > 0 {
-		fmt.Fprintf(s.out, "  (%s / %s, %s/s)", Bytes(s.moved), Bytes(s.all), Bytes(int64(float64(s.moved)/took)))
-	}
-	fmt.Fprintln(s.out)
-}
-
-// Bytes is a number of bytes for people, in powers of 1024.
-func Bytes(n int64) string {
-	if n < 1<<10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, unit := float64(n), 0
-	for v >= 1<<10 && unit < 4 {
-		v /= 1 << 10
-		unit++
-	}
-	return fmt.Sprintf("%.1f %ciB", v, "_KMGT"[unit])
-}
-
-// printable is a name that no terminal takes for more, and not too long.
-func printable(name string) string {
-	name = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return -1
+	for _, a := range s.held {
+		if a.rest != "" {
+			s.say(a.rest)
 		}
-		return r
-	}, name)
-	if r := []rune(name); len(r) > longest {
-		name = "…" + string(r[len(r)-longest:])
 	}
-	return name
+	now := time.Now()
+	if !s.closed && s.form == Events {
+		s.emit(event{Event: "total", Bytes: s.moved, Size: s.size(), Rate: s.meter.average(now), Seconds: now.Sub(s.began).Seconds()})
+	}
+	first := !s.closed
+	s.closed, s.pieces, s.held = true, nil, nil
+	ended := s.ended
+	s.mu.Unlock()
+	if first && ended != nil {
+		close(s.stop)
+		<-ended
+	}
+}
+
+// printable is text that no terminal takes for more; lines stay lines.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, s)
 }
