@@ -47,7 +47,7 @@ func TestPullOnATerminal(t *testing.T) {
 	layer := strings.TrimPrefix(image.Layers[2].Digest, "sha256:")[:12]
 	x.Await("a layer that is downloaded, and the sum", func(s *terminaltest.Screen) bool {
 		text := strings.Join(s.Lines(), "\n")
-		return regexp.MustCompile(`(?m)^large:1 `+layer+`  downloading .* MiB / .* MiB .*$`).MatchString(text) && regexp.MustCompile(`(?m)^total .*%  .* MiB / .* MiB`).MatchString(text)
+		return regexp.MustCompile(`(?m)^large:1 `+layer+`  downloading .*iB / .*iB .*$`).MatchString(text) && regexp.MustCompile(`(?m)^total .*%  .*iB / .*iB`).MatchString(text)
 	})
 	x.Type("\x03")
 	if err := cmd.Wait(); err == nil {
