@@ -34,10 +34,16 @@ type source struct {
 	mu      sync.Mutex
 	closed  bool
 	current *generation   // nil while nothing is open
-	opening chan struct{} // closed when it has ended; nil while nothing is being opened
+	opening *opening      // nil while nothing is being opened
 	failure failure       // of the last look, while nothing is open
 	bad     error         // the last content of current that is not what it should be
 	repos   map[oci.Repository]bool
+}
+
+// An opening is one that runs.
+type opening struct {
+	stamp stamp
+	done  chan struct{} // closed when it has ended
 }
 
 // A failure is why nothing is open.
@@ -58,19 +64,22 @@ type generation struct {
 }
 
 // acquire returns what is open, which is to be released. With look, what is on the disk
-// now is looked at first. The end of ctx ends the waiting, and nothing else.
+// now is looked at first, and what is older is not returned. The end of ctx ends the
+// waiting, and nothing else.
 func (s *source) acquire(ctx context.Context, look bool) (*generation, error) {
-	for first := true; ; first = false {
-		now, err := s.look(look && first)
+	waited := false
+	for {
+		now, err := s.look(look && !waited)
 		if err != nil {
 			return nil, err
 		}
-		g, wait, err := s.get(now, first)
+		g, wait, err := s.get(now, waited)
 		if wait == nil {
 			return g, err
 		}
 		select {
-		case <-wait:
+		case <-wait.done:
+			waited = now == nil || wait.stamp.same(now) // or what was opened is older
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -99,18 +108,18 @@ func (s *source) look(wanted bool) (stamp, error) {
 
 // get returns what is open and is still what is there, or why there is nothing, or what
 // to wait for. Who has waited takes what has come of it.
-func (s *source) get(now stamp, first bool) (*generation, <-chan struct{}, error) {
+func (s *source) get(now stamp, waited bool) (*generation, *opening, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
 		return nil, nil, errClosed
-	case s.current != nil && (!first || now == nil || s.current.stamp.same(now)):
+	case s.current != nil && (waited || now == nil || s.current.stamp.same(now)):
 		s.current.users++
 		return s.current, nil, nil
 	case s.opening != nil:
 		return nil, s.opening, nil
-	case s.failure.err != nil && (!first || s.failure.stamp.same(now) && time.Since(s.failure.at) < retryAfter):
+	case s.failure.err != nil && (waited || s.failure.stamp.same(now) && time.Since(s.failure.at) < retryAfter):
 		return nil, nil, s.failure.err
 	}
 	if now == nil { // it was dropped just now, and there is a reason
@@ -133,14 +142,14 @@ func (s *source) begin() {
 
 // open starts opening. The caller holds mu, and there is none under way.
 func (s *source) open(now stamp) {
-	done := make(chan struct{})
-	s.opening = done
+	o := &opening{now, make(chan struct{})}
+	s.opening = o
 	s.running.Go(func() {
 		began := time.Now()
 		a, err := archive.Open(s.life, s.place.Path, archive.OpenOptions{Base: s.place.Base})
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		defer close(done)
+		defer close(o.done)
 		s.opening = nil
 		switch {
 		case err != nil:
