@@ -258,7 +258,7 @@ func TestAnArchiveIsReplacedAndGoesAway(t *testing.T) {
 		wantTag(second)
 	}
 	r := m.get(t, "/v2/up.test/team/web/manifests/v1")
-	if !strings.Contains(r.header.Get("Warning"), "110") {
+	if !strings.Contains(r.header.Get("Warning"), "gives no answer") {
 		t.Errorf("an old answer is not marked: %v", r.header)
 	}
 	r = m.get(t, "/v2/up.test/team/web/manifests/v2")
