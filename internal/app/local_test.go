@@ -367,6 +367,16 @@ func TestArchivesComeAndGoWithTheConfiguration(t *testing.T) {
 	if err := r.pull("up.test/team/web", "v2"); err != nil {
 		t.Error(err)
 	}
+	// Its disk can be taken away.
+	open, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil || len(open) == 0 {
+		t.Fatalf("%v, %v", open, err)
+	}
+	for _, fd := range open {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, tar) {
+			t.Errorf("%s is open still", to)
+		}
+	}
 }
 
 // Whatever an archive claims, nobody gets the complete bytes of another digest.
@@ -382,13 +392,15 @@ func TestAHostileArchiveYieldsNoWrongDigest(t *testing.T) {
 		cut    int64 // of the file, from its end
 		broken string
 	}{
-		"as it was saved":           {func(map[string][]byte) {}, 0, ""},
-		"a bit of a layer":          {func(all map[string][]byte) { all[blob(big)][77] ^= 1 }, 0, "blobs/" + big.String()},
-		"the last byte of a layer":  {func(all map[string][]byte) { all[blob(big)][199_999] ^= 1 }, 0, "blobs/" + big.String()},
-		"a small layer":             {func(all map[string][]byte) { all[blob(small)] = []byte("abc") }, 0, "blobs/" + small.String()},
-		"a layer that is shorter":   {func(all map[string][]byte) { all[blob(big)] = all[blob(big)][:100] }, 0, "blobs/" + big.String()},
-		"a layer that is longer":    {func(all map[string][]byte) { all[blob(small)] = append(all[blob(small)], 0) }, 0, "blobs/" + small.String()},
-		"another manifest":          {func(all map[string][]byte) { all[blob(manifest)] = bytes.Replace(all[blob(manifest)], []byte("layers"), []byte("Layers"), 1) }, 0, "manifests/v1"},
+		"as it was saved":          {func(map[string][]byte) {}, 0, ""},
+		"a bit of a layer":         {func(all map[string][]byte) { all[blob(big)][77] ^= 1 }, 0, "blobs/" + big.String()},
+		"the last byte of a layer": {func(all map[string][]byte) { all[blob(big)][199_999] ^= 1 }, 0, "blobs/" + big.String()},
+		"a small layer":            {func(all map[string][]byte) { all[blob(small)] = []byte("abc") }, 0, "blobs/" + small.String()},
+		"a layer that is shorter":  {func(all map[string][]byte) { all[blob(big)] = all[blob(big)][:100] }, 0, "blobs/" + big.String()},
+		"a layer that is longer":   {func(all map[string][]byte) { all[blob(small)] = append(all[blob(small)], 0) }, 0, "blobs/" + small.String()},
+		"another manifest": {func(all map[string][]byte) {
+			all[blob(manifest)] = bytes.Replace(all[blob(manifest)], []byte("layers"), []byte("Layers"), 1)
+		}, 0, "manifests/v1"},
 		"a manifest that is longer": {func(all map[string][]byte) { all[blob(manifest)] = append(all[blob(manifest)], ' ') }, 0, "manifests/v1"},
 		"a layer in its place":      {func(all map[string][]byte) { all[blob(manifest)] = all[blob(big)] }, 0, "manifests/v1"},
 		"an archive that is cut":    {func(map[string][]byte) {}, 150_000, "manifests/v1"},

@@ -12,6 +12,7 @@ import (
 
 	"sampan/internal/audit"
 	"sampan/internal/config"
+	"sampan/internal/upstream/local"
 )
 
 // reloadEvery is how often the configuration file is looked at.
@@ -181,6 +182,9 @@ func (a *App) retire(list []registry) {
 	a.retiring.Lock()
 	defer a.retiring.Unlock()
 	for _, r := range list {
+		if l, ok := r.(*local.Upstream); ok {
+			l.Leave() // who took the disk out of the configuration wants to take it away
+		}
 		a.retired = append(a.retired, retired{r, time.Now()})
 	}
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -106,19 +108,47 @@ func checkLayout(dir string) *complaint {
 	return nil
 }
 
-// checkArchive looks for a file, or for the first of its volumes.
+// checkArchive looks for a file, or for the first of its volumes, that begins like an
+// archive. Whether it is a whole one is seen when it is read.
 func checkArchive(name string) *complaint {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		return complainf(msgNoArchive, name)
+		return complainf(msgNotArchive, name)
 	}
-	err := readable(name)
-	if errors.Is(err, fs.ErrNotExist) && readable(name+".001") == nil {
+	begin, err := beginning(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if first, missing := beginning(name + ".001"); missing == nil {
+			begin, err = first, nil
+		}
+	}
+	switch {
+	case err != nil:
+		return complainf(msgUnreadable, err)
+	case !beginsArchive(begin):
+		return complainf(msgNoArchive, name)
+	default:
 		return nil
 	}
-	if err != nil {
-		return complainf(msgUnreadable, err)
+}
+
+// beginsArchive tells whether bytes are the first ones of a tar, or of what gzip or zstd
+// make.
+func beginsArchive(b []byte) bool {
+	const magicAt = 257 // of a tar
+	return bytes.HasPrefix(b, []byte("\x1f\x8b")) || bytes.HasPrefix(b, []byte("\x28\xb5\x2f\xfd")) ||
+		len(b) > magicAt && bytes.HasPrefix(b[magicAt:], []byte("ustar"))
+}
+
+// beginning reads what a file begins with.
+func beginning(name string) ([]byte, error) {
+	if err := readable(name); err != nil {
+		return nil, err
 	}
-	return nil
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 512))
 }
 
 // readable tells why a regular file cannot be opened. Nothing else is: a pipe would

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"archive/tar"
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,8 +20,15 @@ func localFiles(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"images.tar", "split.tar.001", "layout/oci-layout", "layout/index.json", "half/oci-layout", "$x.tar"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600); err != nil {
+	var begin bytes.Buffer
+	if err := tar.NewWriter(&begin).WriteHeader(&tar.Header{Name: "oci-layout", Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"images.tar": begin.String(), "split.tar.001": begin.String(), "$x.tar": "\x28\xb5\x2f\xfd", "old.tgz": "\x1f\x8b", "text": "images", "empty.tar": "",
+		"layout/oci-layout": "{}", "layout/index.json": "{}", "half/oci-layout": "{}",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -39,7 +48,7 @@ upstreams:
       - {url: 'oci:%[1]s/layout', repository: nginx}
       - url: archive:%[1]s/images.tar
         serves: blobs
-  quay.io: {endpoints: ['archive:%[1]s/split.tar', 'archive:%[1]s/$x.tar']}
+  quay.io: {endpoints: ['archive:%[1]s/split.tar', 'archive:%[1]s/$x.tar', 'archive:%[1]s/old.tgz']}
 `, dir), nil)
 	for range 2 { // as it is written, and as it is shown
 		hub, quay := upstream(t, c, "docker.io"), upstream(t, c, "quay.io")
@@ -53,7 +62,7 @@ upstreams:
 		if repo := files[0].Local.Repository.String(); repo != "docker.io/library/nginx" || files[0].BlobsOnly || !files[1].BlobsOnly {
 			t.Errorf("%s, %+v", repo, files)
 		}
-		if files := quay.Locals(); len(quay.Network()) != 0 || len(files) != 2 || files[1].Local.Path != dir+"/$x.tar" {
+		if files := quay.Locals(); len(quay.Network()) != 0 || len(files) != 3 || files[1].Local.Path != dir+"/$x.tar" {
 			t.Errorf("%+v", files)
 		}
 		var shown strings.Builder
@@ -95,6 +104,8 @@ func TestProblemsOfEndpointsOnTheDisk(t *testing.T) {
 		{"a layout without index", "['oci:%s/half']", "", "1:35 upstreams.quay.io.endpoints[0]: " + dir + "/half is not the directory of an OCI layout"},
 		{"an archive as a layout", "['oci:%s/images.tar']", "", "1:35 upstreams.quay.io.endpoints[0]: " + dir + "/images.tar is not the directory of an OCI layout"},
 		{"a layout as an archive", "['archive:%s/layout']", "", "1:35 upstreams.quay.io.endpoints[0]: " + dir + "/layout is a directory; that of an OCI layout is written oci:DIR"},
+		{"a file that is no archive", "['archive:%s/text']", "", "1:35 upstreams.quay.io.endpoints[0]: " + dir + "/text is no tar archive"},
+		{"an empty file", "['archive:%s/empty.tar']", "", "1:35 upstreams.quay.io.endpoints[0]: " + dir + "/empty.tar is no tar archive"},
 		{"a pipe, which would wait", "['archive:%s/pipe']", "", "1:35 upstreams.quay.io.endpoints[0]: cannot be read: " + dir + "/pipe: not a regular file"},
 		{"credentials for a file", "[{url: 'archive:%s/images.tar', credentials: true}]", "", fmt.Sprintf("1:%d upstreams.quay.io.endpoints[0].credentials: is for addresses only", 77+len(dir))},
 		{"a repository for an address", "[{url: 'https://a', repository: b}]", "", "1:66 upstreams.quay.io.endpoints[0].repository: is for oci:DIR and archive:FILE only"},

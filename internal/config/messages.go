@@ -55,6 +55,7 @@ const (
 	msgOnlyBlobsBehind
 	msgBadLocal
 	msgNoLayout
+	msgNotArchive
 	msgNoArchive
 	msgOnlyForURL
 	msgOnlyForLocal
@@ -161,7 +162,8 @@ func (m message) format(chinese bool) string {
 		msgOnlyBlobsBehind:    {"needs at least one address that serves all beside the archives and layouts, or no address", "除归档和 layout 之外，至少需要一个 serves 为 all 的地址，或者不写任何地址"},
 		msgBadLocal:           {"%q is not oci:DIR or archive:FILE", "%q 不是 oci:目录 或 archive:文件"},
 		msgNoLayout:           {"%s is not the directory of an OCI layout, with oci-layout and index.json", "%s 不是 OCI layout 目录（应含有 oci-layout 和 index.json）"},
-		msgNoArchive:          {"%s is a directory; that of an OCI layout is written oci:DIR", "%s 是目录；OCI layout 目录应写作 oci:目录"},
+		msgNotArchive:         {"%s is a directory; that of an OCI layout is written oci:DIR", "%s 是目录；OCI layout 目录应写作 oci:目录"},
+		msgNoArchive:          {"%s is no tar archive, nor one that gzip or zstd compressed", "%s 不是 tar 归档，也不是 gzip 或 zstd 压缩的归档"},
 		msgOnlyForURL:         {"is for addresses only: nothing is sent to an archive or a layout", "仅用于地址：不会向归档或 layout 发送任何内容"},
 		msgOnlyForLocal:       {"is for oci:DIR and archive:FILE only", "仅用于 oci:目录 和 archive:文件"},
 		msgBadRepository:      {"%q is not the path of a repository, such as library/nginx", "%q 不是镜像库路径，例如 library/nginx"},

@@ -69,4 +69,3 @@ func (b *heldBlob) Close() error {
 	defer b.lease.end()
 	return b.BlobReader.Close()
 }
-

@@ -20,14 +20,15 @@
 //
 // It keeps nothing, writes nothing and does not watch the disk.
 //
-// Lock order: Pool.mu before source.mu; parts.mu is a leaf. None is held while files are
-// read, but that a file is stated under none of them either.
+// Lock order: none; Pool.mu, source.mu and parts.mu are leaves, and not held while files
+// are looked at or read.
 package local
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -80,6 +81,7 @@ type Upstream struct {
 	endpoints []*endpoint
 	pool      *Pool
 	next      *upstream.Registry
+	left      sync.Once
 }
 
 // An endpoint is a source of one upstream.
@@ -155,12 +157,19 @@ func (u *Upstream) Spare(repo oci.Repository) bool {
 	return u.next != nil && u.next.Spare(repo)
 }
 
-// Close lets the places go, those that nobody else uses when the last one who reads from
-// them has ended, and closes the registry. Nothing new can be read of the places then.
+// Leave lets the places go, those that nobody else uses when the last one who reads from
+// them has ended: their disk may be taken away then. The second time it does nothing.
+func (u *Upstream) Leave() {
+	u.left.Do(func() {
+		for _, e := range u.endpoints {
+			u.pool.release(e.source)
+		}
+	})
+}
+
+// Close leaves the places, and closes the registry.
 func (u *Upstream) Close() error {
-	for _, e := range u.endpoints {
-		u.pool.release(e.source)
-	}
+	u.Leave()
 	if u.next != nil {
 		return u.next.Close()
 	}

@@ -33,10 +33,10 @@ type source struct {
 
 	mu      sync.Mutex
 	closed  bool
-	current *generation   // nil while nothing is open
-	opening *opening      // nil while nothing is being opened
-	failure failure       // of the last look, while nothing is open
-	bad     error         // the last content of current that is not what it should be
+	current *generation // nil while nothing is open
+	opening *opening    // nil while nothing is being opened
+	failure failure     // of the last look, while nothing is open
+	bad     error       // the last content of current that is not what it should be
 	repos   map[oci.Repository]bool
 }
 

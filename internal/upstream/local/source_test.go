@@ -330,7 +330,6 @@ func TestAnArchiveIsOpenedOnceForAll(t *testing.T) {
 	if err := errors.Join(second.Close(), third.Close()); err != nil {
 		t.Fatal(err)
 	}
-	pool.take(place) // for the cleanup of second
 	if got, err := io.ReadAll(b); string(got) != one.layer || err != nil {
 		t.Errorf("a reader ended with the upstream: %q, %v", got, err)
 	}
