@@ -51,9 +51,6 @@ func TestAReplacedArchiveIsOpenedAgain(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := before.Manifest(t.Context(), repository(t, app), one.digest()); err == nil {
-		_, err = before.Blob(t.Context(), repository(t, app), one.blob())
-	}
 	if before.users != 0 || !before.retired {
 		t.Errorf("%d use what was replaced", before.users)
 	}
@@ -188,11 +185,11 @@ func TestABrokenArchiveIsLeftAloneForAWhile(t *testing.T) {
 		}
 		first := ask()
 		time.Sleep(retryAfter - time.Second)
-		if again := ask(); again != first {
+		if again := ask(); !again.Equal(first) {
 			t.Error("it was opened again")
 		}
 		time.Sleep(time.Second)
-		if again := ask(); again == first {
+		if again := ask(); again.Equal(first) {
 			t.Error("it is never opened again")
 		}
 		if st := u.Status().Endpoints[0]; st.State != "down" || !strings.Contains(st.Error, "cut off") {
