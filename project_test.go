@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"internal/refs/refstest":       {"internal/refs"},
 	"internal/upstream":            {},
 	"internal/upstream/credential": {"internal/follow", "internal/upstream"},
+	"internal/upstream/local":      {"internal/transfer/archive", "internal/transfer/layout", "internal/upstream"},
 	"internal/follow":              {},
 	"internal/fill":                {"internal/store"},
 	"internal/cache":               {"internal/fill", "internal/refs", "internal/store"},
@@ -78,7 +79,7 @@ var arrows = map[string][]string{
 	"internal/app": {
 		"internal/access", "internal/access/issuer", "internal/access/rate", "internal/admin", "internal/admin/dashboard", "internal/audit", "internal/cache", "internal/cluster", "internal/config", "internal/edge",
 		"internal/fill", "internal/history", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/proof", "internal/server", "internal/store",
-		"internal/store/disk", "internal/store/s3", "internal/store/scrub", "internal/upstream", "internal/upstream/credential",
+		"internal/store/disk", "internal/store/s3", "internal/store/scrub", "internal/upstream", "internal/upstream/credential", "internal/upstream/local",
 		"internal/tracing", "internal/webhook", "internal/welcome",
 	},
 	"internal/runtimes/engine": {},

@@ -41,7 +41,9 @@ func addConfigFlags(cmd *cobra.Command, flags *config.Flags) {
 		flags.Offline = s // --offline=false wins over the file
 		return nil
 	})
-	f.StringArrayVar(&flags.Upstreams, "upstream", nil, text("`NAME=URL` of an upstream registry, repeatable; http:// means plain HTTP", "上游仓库 `NAME=URL`，可重复；http:// 表示明文 HTTP"))
+	f.StringArrayVar(&flags.Upstreams, "upstream", nil, text(
+		"`NAME=URL` of an upstream registry, repeatable; http:// means plain HTTP, oci:DIR and archive:FILE are images on this disk",
+		"上游仓库 `NAME=URL`，可重复；http:// 表示明文 HTTP，oci:DIR 和 archive:FILE 表示本机磁盘上的镜像"))
 }
 
 // dataUsage tells the default, which differs with the user.

@@ -11,7 +11,7 @@ type Upstream struct {
 
 // An Endpoint is one address of a registry.
 type Endpoint struct {
-	URL    string `json:"url"`    // without user and query
+	URL    string `json:"url"`    // without user and query; oci:DIR or archive:FILE for one on the disk
 	Serves string `json:"serves"` // "all", or "blobs" for one that is not asked about tags and manifests
 	// State is "up", "down" (its breaker is open: it is not asked until Until), or
 	// "probing" (the next request decides).

@@ -243,6 +243,7 @@ func (a *App) Run(ctx context.Context) error {
 		adminEnded <- err
 	}()
 	a.started = true
+	a.serving.p.Load().upstreams.begin()
 	a.audit.Record(audit.Event{Event: "started", Detail: map[string]string{"version": a.o.Version, "config": a.o.Config.File}})
 	a.admin.SetReady(true)
 	go func() {

@@ -12,7 +12,7 @@ import (
 
 	"sampan/internal/audit"
 	"sampan/internal/config"
-	"sampan/internal/upstream"
+	"sampan/internal/upstream/local"
 )
 
 // reloadEvery is how often the configuration file is looked at.
@@ -85,6 +85,7 @@ func (a *App) replace() ([]config.Change, error) {
 	}
 	a.limiter.Set(clientLimits(c))
 	a.serving.p.Store(s)
+	s.upstreams.begin()
 	if err := a.limitStore(c); err != nil {
 		a.o.Log.Error("shares of the disk stay as they were", "err", err)
 	}
@@ -172,15 +173,18 @@ func digestOf(file string) [sha256.Size]byte {
 
 // A retired registry was replaced and may still be in use.
 type retired struct {
-	*upstream.Registry
+	registry
 	since time.Time
 }
 
 // retire has registries closed when nobody uses them any more.
-func (a *App) retire(list []*upstream.Registry) {
+func (a *App) retire(list []registry) {
 	a.retiring.Lock()
 	defer a.retiring.Unlock()
 	for _, r := range list {
+		if l, ok := r.(*local.Upstream); ok {
+			l.Leave() // who took the disk out of the configuration wants to take it away
+		}
 		a.retired = append(a.retired, retired{r, time.Now()})
 	}
 }

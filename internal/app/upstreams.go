@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"reflect"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"sampan/internal/mirror"
 	"sampan/internal/oci"
 	"sampan/internal/upstream"
+	"sampan/internal/upstream/local"
 )
 
 // maxOpen bounds the readers of registries that are not configured and were asked
@@ -21,14 +23,26 @@ import (
 // room for another.
 const maxOpen = 1000
 
+// A registry is the reader of one that is configured: [upstream.Registry], or
+// [local.Upstream] where archives or layouts are among its endpoints.
+type registry interface {
+	oci.Reader
+	// Status tells how its endpoints are.
+	Status() upstream.Status
+	// Endpoint is the first one, for logs.
+	Endpoint() string
+	io.Closer
+}
+
 // upstreams are the readers of the registries: the configured ones, and, where
 // any registry is allowed, those that were asked for.
 type upstreams struct {
 	o          Options
 	stall      time.Duration
 	egress     upstream.Egress // of others
-	configured map[oci.Registry]*upstream.Registry
+	configured map[oci.Registry]registry
 	from       map[oci.Registry]config.Upstream // what each of them was made from
+	files      *local.Pool                      // of those that are on the disk
 	allowAny   bool
 
 	mu     sync.Mutex
@@ -49,13 +63,16 @@ func newUpstreams(c *config.Config, o Options, metrics prometheus.Registerer, be
 	u := &upstreams{
 		o:          o,
 		stall:      time.Duration(c.Fetch.Stall),
-		configured: make(map[oci.Registry]*upstream.Registry),
+		configured: make(map[oci.Registry]registry),
 		from:       make(map[oci.Registry]config.Upstream),
 		allowAny:   c.Open,
 		others:     make(map[oci.Registry]*stranger),
 	}
 	if before != nil {
 		u.stall = before.stall // as the fetches have it
+		u.files = before.files
+	} else {
+		u.files = local.NewPool(o.Log)
 	}
 	var err error
 	if u.egress, err = egressOf(c.Egress.Inherit(config.Egress{})); err != nil {
@@ -67,7 +84,7 @@ func newUpstreams(c *config.Config, o Options, metrics prometheus.Registerer, be
 		if r == nil {
 			egress, err := egressOf(cu.Egress)
 			if err == nil {
-				r, err = u.make(cu, egress, false, metrics)
+				r, err = u.make(cu, egress, metrics)
 			}
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("upstream %s: %w", cu.Registry, err), u.closeOwn(before))
@@ -80,7 +97,7 @@ func newUpstreams(c *config.Config, o Options, metrics prometheus.Registerer, be
 
 // same returns the reader of a registry that was configured in the same way; nil
 // when there is none.
-func (u *upstreams) same(cu config.Upstream) *upstream.Registry {
+func (u *upstreams) same(cu config.Upstream) registry {
 	if u == nil || cu.Egress.ReadsFiles() || !reflect.DeepEqual(u.from[cu.Registry], cu) {
 		return nil
 	}
@@ -99,8 +116,8 @@ func (u *upstreams) closeOwn(before *upstreams) error {
 }
 
 // replaced returns the readers that after has not taken over.
-func (u *upstreams) replaced(after *upstreams) []*upstream.Registry {
-	var list []*upstream.Registry
+func (u *upstreams) replaced(after *upstreams) []registry {
+	var list []registry
 	for name, r := range u.configured {
 		if after.configured[name] != r {
 			list = append(list, r)
@@ -114,9 +131,39 @@ func (u *upstreams) replaced(after *upstreams) []*upstream.Registry {
 	return list
 }
 
-// make builds one reader. Of a registry that a client named, not the operator,
-// nothing may be at a private address.
-func (u *upstreams) make(cu config.Upstream, egress upstream.Egress, stranger bool, metrics prometheus.Registerer) (*upstream.Registry, error) {
+// make builds the reader of a configured registry.
+func (u *upstreams) make(cu config.Upstream, egress upstream.Egress, metrics prometheus.Registerer) (registry, error) {
+	files := cu.Locals()
+	cu.Endpoints = cu.Network()
+	if len(files) == 0 {
+		return u.dial(cu, egress, false, metrics)
+	}
+	o := local.Options{Registry: cu.Registry, Pool: u.files, Registerer: metrics}
+	for _, e := range files {
+		place := local.Place{Path: e.Local.Path, Layout: e.Local.Layout, Base: e.Local.Repository}
+		o.Endpoints = append(o.Endpoints, local.Endpoint{Place: place, BlobsOnly: e.BlobsOnly})
+	}
+	var err error
+	if len(cu.Endpoints) > 0 {
+		if o.Next, err = u.dial(cu, egress, false, metrics); err != nil {
+			return nil, err
+		}
+	}
+	return local.New(o)
+}
+
+// begin opens the archives and layouts, so that nobody who asks has to wait for that.
+func (u *upstreams) begin() {
+	for _, r := range u.configured {
+		if l, ok := r.(*local.Upstream); ok {
+			l.Begin()
+		}
+	}
+}
+
+// dial builds the reader of a registry's addresses. Of a registry that a client named,
+// not the operator, nothing may be at a private address.
+func (u *upstreams) dial(cu config.Upstream, egress upstream.Egress, stranger bool, metrics prometheus.Registerer) (*upstream.Registry, error) {
 	endpoints, blobsOnly := make([]*url.URL, len(cu.Endpoints)), make([]bool, len(cu.Endpoints))
 	for i, e := range cu.Endpoints {
 		endpoints[i], blobsOnly[i] = e.URL, e.BlobsOnly
@@ -173,7 +220,7 @@ func (u *upstreams) stranger(registry oci.Registry) (r oci.Reader, evicted *upst
 
 		RateLimitWait: config.DefaultRateLimitWait,
 	}
-	made, err := u.make(cu, u.egress, true, nil) // no metrics: strangers must not make labels
+	made, err := u.dial(cu, u.egress, true, nil) // no metrics: strangers must not make labels
 	if err != nil {
 		return nil, nil, fmt.Errorf("upstream %s: %w", registry, err)
 	}

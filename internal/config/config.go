@@ -9,7 +9,7 @@
 //
 // The package opens no connection and resolves no name. It reads the
 // configuration file and the files with secrets, certificates and keys that the
-// configuration names, and nothing else.
+// configuration names, looks whether archives and layouts are there, and nothing else.
 package config
 
 import (
@@ -205,8 +205,9 @@ type Upstream struct {
 	Registry oci.Registry
 	// Hosts are the labels below the domain that choose it, such as "docker".
 	Hosts []string
-	// Endpoints are the addresses of its API, tried in order. Never empty, and
-	// never for blobs alone; default https://NAME.
+	// Endpoints are the addresses of its API, tried in order, those on this machine's
+	// disk before all others. Never empty, and never for blobs alone; default
+	// https://NAME.
 	Endpoints []Endpoint
 	// Hedge is how long an endpoint may be silent before the next one is asked as
 	// well, at least [MinHedge]. Zero (the default) means that it is not.
@@ -258,8 +259,10 @@ type Upstream struct {
 // An Endpoint is one address of an upstream.
 type Endpoint struct {
 	// URL has the scheme https, or http for plain HTTP, and a host. It has no
-	// user, query or fragment.
+	// user, query or fragment. Nil where Local is not zero.
 	URL *url.URL
+	// Local is what is on this machine's disk instead.
+	Local Local
 	// BlobsOnly tells that only the bytes of blobs are asked for there, each proven
 	// by its digest: serves is blobs. Default false: serves is all.
 	BlobsOnly bool

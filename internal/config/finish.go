@@ -85,6 +85,7 @@ func (l *loader) finishUpstreams() {
 	}
 	l.config.Upstreams = nil
 	for _, e := range l.upstreams {
+		l.checkLocals(e)
 		u := e.Upstream
 		if e.labels.line == 0 { // a label of the file wins over a built-in one
 			u.Hosts = slices.DeleteFunc(slices.Clone(u.Hosts), func(label string) bool { return claimed[label] })

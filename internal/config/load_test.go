@@ -316,7 +316,7 @@ func TestShowLoadsAgain(t *testing.T) {
 			}
 			got.File, got.FileSum = want.File, want.FileSum
 			if diff := cmp.Diff(want, got, cmp.AllowUnexported(Secret{}), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b oci.Registry) bool { return a == b }),
-				cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				cmpopts.EquateComparable(netip.Addr{}, oci.Repository{})); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})

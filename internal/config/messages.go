@@ -52,6 +52,15 @@ const (
 	msgBadURL
 	msgNoEndpoint
 	msgOnlyBlobs
+	msgOnlyBlobsBehind
+	msgBadLocal
+	msgNoLayout
+	msgNotArchive
+	msgNoArchive
+	msgOnlyForURL
+	msgOnlyForLocal
+	msgBadRepository
+	msgNobodyToAsk
 	msgShortHedge
 	msgBadPattern
 	msgBadTagPattern
@@ -150,6 +159,15 @@ func (m message) format(chinese bool) string {
 		msgBadURL:             {"%q is not a URL such as https://registry.example.com, without user, query and fragment", "%q 不是有效的 URL，例如 https://registry.example.com（不含用户、查询和片段）"},
 		msgNoEndpoint:         {"needs at least one entry with a url", "至少需要一个带 url 的条目"},
 		msgOnlyBlobs:          {"needs at least one endpoint that serves all: nobody could be asked for tags and manifests", "至少需要一个 serves 为 all 的端点，否则无处获取标签和清单"},
+		msgOnlyBlobsBehind:    {"needs at least one address that serves all beside the archives and layouts, or no address", "除归档和 layout 之外，至少需要一个 serves 为 all 的地址，或者不写任何地址"},
+		msgBadLocal:           {"%q is not oci:DIR or archive:FILE", "%q 不是 oci:目录 或 archive:文件"},
+		msgNoLayout:           {"%s is not the directory of an OCI layout, with oci-layout and index.json", "%s 不是 OCI layout 目录（应含有 oci-layout 和 index.json）"},
+		msgNotArchive:         {"%s is a directory; that of an OCI layout is written oci:DIR", "%s 是目录；OCI layout 目录应写作 oci:目录"},
+		msgNoArchive:          {"%s is no tar archive, nor one that gzip or zstd compressed", "%s 不是 tar 归档，也不是 gzip 或 zstd 压缩的归档"},
+		msgOnlyForURL:         {"is for addresses only: nothing is sent to an archive or a layout", "仅用于地址：不会向归档或 layout 发送任何内容"},
+		msgOnlyForLocal:       {"is for oci:DIR and archive:FILE only", "仅用于 oci:目录 和 archive:文件"},
+		msgBadRepository:      {"%q is not the path of a repository, such as library/nginx", "%q 不是镜像库路径，例如 library/nginx"},
+		msgNobodyToAsk:        {"accounts and pass_through need an address of the registry: archives and layouts know no accounts", "账号和 pass_through 需要仓库的地址：归档和 layout 没有账号"},
 		msgShortHedge:         {"%s is too short; at least %s is needed, 0 turns it off", "%s 过短，至少需要 %s；0 表示关闭"},
 		msgBadPattern:         {"%q is not a pattern of repositories such as library/* or team/**", "%q 不是仓库路径模式，例如 library/* 或 team/**"},
 		msgBadTagPattern:      {"%q is not a pattern of tags such as v1.* or [0-9]*", "%q 不是 tag 模式，例如 v1.* 或 [0-9]*"},

@@ -96,11 +96,11 @@ func setCollector(c *Config, s string) *complaint {
 		c.Tracing.Endpoint = ""
 		return nil
 	}
-	e, bad := parseEndpoint(s)
+	u, bad := parseURL(s)
 	if bad != nil {
 		return bad
 	}
-	c.Tracing.Endpoint = e.URL.String()
+	c.Tracing.Endpoint = u.String()
 	return nil
 }
 
@@ -204,8 +204,8 @@ func setBool(to *bool, s string) *complaint {
 	return nil
 }
 
-// parseEndpoint reads the URL of a registry's API.
-func parseEndpoint(s string) (Endpoint, *complaint) {
+// parseURL reads the URL of an API.
+func parseURL(s string) (*url.URL, *complaint) {
 	u, err := url.Parse(s)
 	bad := err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" ||
 		u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(s, "#")
@@ -214,10 +214,10 @@ func parseEndpoint(s string) (Endpoint, *complaint) {
 		bad = err != nil
 	}
 	if bad {
-		return Endpoint{}, complainf(msgBadURL, redactURL(s))
+		return nil, complainf(msgBadURL, redactURL(s))
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
-	return Endpoint{URL: u}, nil
+	return u, nil
 }
 
 // redactURL takes user and password out of what looks like a URL.

@@ -149,7 +149,15 @@ func (u Upstream) show() yaml.MapSlice {
 
 // show is the endpoint as the file has it.
 func (e Endpoint) show() yaml.MapSlice {
-	m := yaml.MapSlice{{Key: "url", Value: escape(e.URL.String())}}
+	m := yaml.MapSlice{}
+	if e.Local.IsZero() {
+		m = append(m, yaml.MapItem{Key: "url", Value: escape(e.URL.String())})
+	} else {
+		m = append(m, yaml.MapItem{Key: "url", Value: escape(e.Local.String())})
+	}
+	if repo := e.Local.Repository; !repo.IsZero() {
+		m = append(m, yaml.MapItem{Key: "repository", Value: repo.Path()})
+	}
 	if e.BlobsOnly {
 		m = append(m, yaml.MapItem{Key: "serves", Value: "blobs"})
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sampan/internal/oci"
 )
 
 // A kind is what a request asks for, in the words of the metrics.
@@ -88,7 +90,7 @@ func (m *metrics) makeEndpoints() {
 	}, []string{"registry", "endpoint"})
 	m.failures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sampan_upstream_endpoint_failures_total",
-		Help: "Failures of an endpoint: no connection, broken or silent ones, answers of 5xx, races lost.",
+		Help: "Failures of an endpoint: no connection, broken or silent ones, answers of 5xx, races lost; an archive that cannot be read.",
 	}, []string{"registry", "endpoint"})
 	m.hedges = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sampan_upstream_hedges_total",
@@ -122,6 +124,37 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
 	}
 	*c = existing
 	return nil
+}
+
+// An EndpointMeter tells the metrics of an endpoint that is part of an upstream and no
+// address of a registry.
+type EndpointMeter struct {
+	metrics  *metrics
+	endpoint string
+}
+
+// NewEndpointMeter makes the meter of one endpoint, which is up. A nil reg gives one
+// that nobody reads.
+func NewEndpointMeter(reg prometheus.Registerer, registry oci.Registry, endpoint string) (*EndpointMeter, error) {
+	m := &metrics{registry: registry.String()}
+	m.makeEndpoints()
+	if reg != nil {
+		if err := errors.Join(register(reg, &m.endpoints), register(reg, &m.failures)); err != nil {
+			return nil, err
+		}
+	}
+	m.endpointUp(endpoint, true)
+	return &EndpointMeter{m, endpoint}, nil
+}
+
+// Answered tells that the endpoint can be read.
+func (m *EndpointMeter) Answered() { m.metrics.endpointUp(m.endpoint, true) }
+
+// Failed counts a question that it did not answer; up tells whether it can be read all
+// the same.
+func (m *EndpointMeter) Failed(up bool) {
+	m.metrics.endpointUp(m.endpoint, up)
+	m.metrics.endpointFailed(m.endpoint)
 }
 
 // sent counts one request; status is 0 when there was no answer.

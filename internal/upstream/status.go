@@ -16,7 +16,7 @@ type Status struct {
 
 // An EndpointStatus is one endpoint as it is now.
 type EndpointStatus struct {
-	URL       string // without user and query
+	URL       string // without user and query; what is read where that is no address
 	BlobsOnly bool
 	// State is "up", "down" (it is left alone until Until) or "probing" (the pause has
 	// passed, and one question decides).

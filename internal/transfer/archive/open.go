@@ -235,19 +235,37 @@ func (b broken) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A spool is a file that nobody else sees, and that is gone when it is closed.
-type spool struct{ *os.File }
+// A spool is a file that nobody else sees, and that is gone when it is closed. Where the
+// system allows that, its name is gone at once: nothing is left of a process that is
+// killed.
+type spool struct {
+	*os.File
+	named bool
+}
+
+func newSpool(dir string) (spool, error) {
+	f, err := os.CreateTemp(dir, "sampan-archive-")
+	if err != nil {
+		return spool{}, err
+	}
+	return spool{f, os.Remove(f.Name()) != nil}, nil
+}
 
 // Close removes it.
-func (s spool) Close() error { return errors.Join(s.File.Close(), os.Remove(s.Name())) }
+func (s spool) Close() error {
+	err := s.File.Close()
+	if s.named {
+		err = errors.Join(err, os.Remove(s.Name()))
+	}
+	return err
+}
 
 func spoolOf(r io.Reader, most int64, o OpenOptions) (readAtCloser, int64, error) {
-	f, err := os.CreateTemp(o.TempDir, "sampan-archive-")
+	s, err := newSpool(o.TempDir)
 	if err != nil {
 		return nil, 0, err
 	}
-	s := spool{f}
-	n, err := io.Copy(f, io.LimitReader(r, most))
+	n, err := io.Copy(s, io.LimitReader(r, most))
 	if err == nil && n == most {
 		var more [1]byte
 		if m, _ := io.ReadFull(r, more[:]); m > 0 {
