@@ -2,8 +2,8 @@
 // is going on.
 //
 // It serves no content of any registry. What it changes, whoever reaches it may
-// change: a reload, deletions, pins and fetches ahead, each of which is told to the
-// audit log. With a token, only who has it; without one, only who is on this machine.
+// change: a reload, deletions, pins, fetches ahead and images that are brought, each of
+// which is told to the audit log. With a token, only who has it; without one, only who is on this machine.
 // Pages of other origins cannot ask for any of it.
 package admin
 

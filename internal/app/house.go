@@ -10,6 +10,7 @@ import (
 
 	"sampan/internal/admin"
 	"sampan/internal/audit"
+	"sampan/internal/intake"
 	"sampan/internal/inventory"
 	"sampan/internal/oci"
 	"sampan/internal/prefetch"
@@ -61,6 +62,9 @@ func (a *App) keepHouse() (err error) {
 	if a.prefetch, err = prefetch.New(prefetch.Options{Reader: a.cache, Done: a.repin, Log: a.o.Log}); err != nil {
 		return err
 	}
+	if a.intake, err = intake.New(intake.Options{Cache: a.cache, Store: a.store, Log: a.o.Log}); err != nil {
+		return err
+	}
 	return a.openSchedule(a.o.Config)
 }
 
@@ -88,7 +92,7 @@ func (a *App) repinning(ctx context.Context) {
 // content is what the admin listener offers of it.
 func (a *App) content(x *admin.Explainer) *admin.Content {
 	return &admin.Content{
-		Inventory: a.inventory, Prefetch: a.prefetch, Usage: a.store.Usage, Locate: x.Locate,
+		Inventory: a.inventory, Prefetch: a.prefetch, Intake: a.intake, Usage: a.store.Usage, Locate: x.Locate,
 		Blobs: a.store, Verify: a.verify,
 		Audit: func(r *http.Request, act, about string, result any, err error) {
 			e := audit.Event{Event: act, Method: r.Method, Path: r.URL.Path, Repository: about, Detail: result}
