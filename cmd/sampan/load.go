@@ -21,13 +21,14 @@ func newLoadCommand() *cobra.Command {
 	var o loadOptions
 	cmd := &cobra.Command{
 		Use:   "load -i FILE [IMAGE...]",
-		Short: text("Load images from an archive into an engine or a registry", "将归档中的镜像载入引擎或仓库"),
+		Short: text("Load images from an archive into an engine, a registry or a running mirror", "将归档中的镜像载入引擎、仓库或正在运行的镜像站"),
 		Long: text(
-			"Load the images of an archive, or those named, into the container engine of this machine or, with --to, into a\nregistry. FILE is what sampan save, docker save, podman save, ctr images export or skopeo wrote: an OCI archive or\none of Docker, compressed with gzip or zstd or not, the name of its volumes without .001, or the directory of an OCI\nlayout. \"-\" is standard input.\n\nWhat is beside the archive in FILE.sha256sum is checked first. Nothing is extracted, and every digest is proven: a\nbroken or hostile archive is refused. A registry gets blobs that it lacks, then manifests, then tags; a load that was\ninterrupted goes on when it is run again.",
-			"将归档中的全部镜像或指定镜像载入本机的容器引擎；使用 --to 时载入仓库。FILE 可以是 sampan save、docker save、\npodman save、ctr images export 或 skopeo 写出的文件：OCI 归档或 Docker 归档，可用 gzip 或 zstd 压缩；也可以是\n分卷去掉 .001 的名字，或 OCI layout 目录。\"-\" 表示标准输入。\n\n首先校验归档旁的 FILE.sha256sum。不解压任何文件，每个摘要都会验证：损坏或恶意的归档会被拒绝。仓库依次得到\n缺少的 blob、清单和标签；被中断的载入再次运行时会继续。"),
+			"Load the images of an archive, or those named, into the container engine of this machine; with --to, into a\nregistry; with --into, into a running mirror, which serves them from then on. FILE is what sampan save, docker save,\npodman save, ctr images export or skopeo wrote: an OCI archive or one of Docker, compressed with gzip or zstd or not,\nthe name of its volumes without .001, or the directory of an OCI layout. \"-\" is standard input.\n\nWhat is beside the archive in FILE.sha256sum is checked first. Nothing is extracted, and every digest is proven: a\nbroken or hostile archive is refused. A registry or mirror gets blobs that it lacks, then manifests, then tags; a load\nthat was interrupted goes on when it is run again.",
+			"将归档中的全部镜像或指定镜像载入本机的容器引擎；使用 --to 时载入仓库；使用 --into 时载入正在运行的镜像站，\n此后由它提供这些镜像。FILE 可以是 sampan save、docker save、podman save、ctr images export 或 skopeo 写出的文件：\nOCI 归档或 Docker 归档，可用 gzip 或 zstd 压缩；也可以是分卷去掉 .001 的名字，或 OCI layout 目录。\"-\" 表示标准输入。\n\n首先校验归档旁的 FILE.sha256sum。不解压任何文件，每个摘要都会验证：损坏或恶意的归档会被拒绝。仓库或镜像站依次\n得到缺少的 blob、清单和标签；被中断的载入再次运行时会继续。"),
 		Example: "  sampan load -i images.tar\n" +
 			"  sampan load -i /media/usb/images.tar --to registry.example.com/mirror/\n" +
 			"  sampan load -i kubernetes.tar --engine containerd --namespace k8s.io\n" +
+			"  sampan load -i images.tar --into http://127.0.0.1:5001\n" +
 			"  sampan load -i images.tar --list",
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
@@ -41,6 +42,7 @@ func newLoadCommand() *cobra.Command {
 	f.BoolVar(&o.unchecked, "no-checksum", false, text("do not read the archive for FILE.sha256sum first", "不先按 FILE.sha256sum 校验归档"))
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell of each blob", "不显示每个 blob 的进度"))
 	o.registries.addFlags(f)
+	o.into.addFlags(f)
 	return cmd
 }
 
@@ -49,6 +51,7 @@ type loadOptions struct {
 	input, engine, namespace, name, to string
 	list, unchecked, quiet             bool
 	registries                         registryOptions
+	into                               intoOptions
 }
 
 func (o loadOptions) run(cmd *cobra.Command, args []string) error {
@@ -64,6 +67,10 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 		if to, err = parseTarget("--to", o.to); err != nil {
 			return err
 		}
+	}
+	mirror, err := o.mirror()
+	if err != nil {
+		return err
 	}
 	options := archive.OpenOptions{Text: text}
 	if o.name != "" {
@@ -84,6 +91,9 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	if o.list {
 		return list(cmd.OutOrStdout(), images)
+	}
+	if mirror != nil {
+		return o.loadMirror(cmd, a, images, mirror)
 	}
 	if o.to != "" {
 		return o.loadRegistry(cmd, a, images, to)

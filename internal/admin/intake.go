@@ -48,12 +48,16 @@ type Arrived struct {
 
 // Taken is a manifest that is here.
 type Taken struct {
-	MediaType string     `json:"mediaType"`
-	Digest    oci.Digest `json:"digest"`
-	Size      int64      `json:"size"` // bytes
+	// Repository is what the name means that was asked for: aliases apply.
+	Repository oci.Repository `json:"repository"`
+	MediaType  string         `json:"mediaType"`
+	Digest     oci.Digest     `json:"digest"`
+	Size       int64          `json:"size"` // bytes
 }
 
-func taken(d oci.Descriptor) Taken { return Taken{d.MediaType, d.Digest, d.Size} }
+func taken(repo oci.Repository, d oci.Descriptor) Taken {
+	return Taken{repo, d.MediaType, d.Digest, d.Size}
+}
 
 // registerIntake adds the paths of what is brought.
 func (c *Content) registerIntake(mux *routes) {
@@ -219,14 +223,14 @@ func (c *Content) taken(r *http.Request) (any, error) {
 	reference := q.Get("reference")
 	if tag, err := oci.ParseTag(reference); err == nil {
 		d, err := c.Intake.ResolveTag(r.Context(), repo, tag)
-		return taken(d), err
+		return taken(repo, d), err
 	}
 	digest, err := oci.ParseDigest(reference)
 	if err != nil {
 		return nil, fmt.Errorf("%w: reference is a tag or a digest", errMistake)
 	}
 	d, err := c.Intake.Manifest(r.Context(), repo, digest)
-	return taken(d), err
+	return taken(repo, d), err
 }
 
 // takeManifest answers PUT /api/v1/intake/manifest.
@@ -258,5 +262,5 @@ func (c *Content) takeManifest(r *http.Request, body io.ReadCloser) (string, any
 	if err := c.Intake.PutManifest(r.Context(), repo, d, raw, tags); err != nil {
 		return about, nil, err
 	}
-	return strings.Join(append([]string{about}, q["tag"]...), " "), taken(d), nil
+	return strings.Join(append([]string{about}, q["tag"]...), " "), taken(repo, d), nil
 }

@@ -1,0 +1,341 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"sampan/internal/oci"
+	"sampan/internal/transfer"
+)
+
+// A mirrorWriter brings images to a running mirror by its admin listener. Make one with
+// newMirrorWriter, and end it with close.
+type mirrorWriter struct {
+	m      *runningMirror
+	client *http.Client
+	pins   *pins // nil pins nothing
+	// pause is as that of [transfer.Options].
+	pause func(ctx context.Context, n int, err error) error
+}
+
+var (
+	_ transfer.Writer      = (*mirrorWriter)(nil)
+	_ transfer.TagResolver = (*mirrorWriter)(nil)
+)
+
+// continueAfter is how long to wait for the mirror to want the body of a blob.
+const continueAfter = 30 * time.Second
+
+func newMirrorWriter(m *runningMirror) *mirrorWriter {
+	return &mirrorWriter{
+		m: m, pause: transfer.Backoff,
+		client: &http.Client{Transport: &http.Transport{ExpectContinueTimeout: continueAfter, MaxIdleConnsPerHost: 16}},
+	}
+}
+
+func (w *mirrorWriter) close() { w.client.CloseIdleConnections() }
+
+// A mirrorRefusal is an answer of the mirror that is no success.
+type mirrorRefusal struct {
+	host, status, said string
+	code               int
+}
+
+func (e *mirrorRefusal) Error() string {
+	said := fmt.Sprintf("%s: %s: %.300s", e.host, e.status, e.said)
+	switch e.code {
+	case http.StatusUnauthorized:
+		return said + "\n" + text("Give the token with --admin-token-file.", "请用 --admin-token-file 提供令牌。")
+	case http.StatusInsufficientStorage:
+		return said + "\n" + text(
+			"The mirror has no room: raise data.max_size, delete or unpin images, or load fewer of them. What has arrived is kept for the next run.",
+			"镜像站空间不足：请增大 data.max_size，删除或取消固定一些镜像，或减少载入的镜像。已到达的内容会保留到下次运行。")
+	}
+	return said
+}
+
+// As lets others tell an answer from silence: that is not asked for again.
+func (e *mirrorRefusal) As(target any) bool {
+	t, ok := target.(**oci.Error)
+	if !ok {
+		return false
+	}
+	code := oci.CodeDenied
+	switch e.code {
+	case http.StatusNotFound:
+		code = oci.CodeManifestUnknown
+	case http.StatusConflict, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		code = oci.CodeUnavailable
+	}
+	*t = &oci.Error{Code: code}
+	return true
+}
+
+// do asks the mirror, and reads a JSON document into v where it is not nil.
+func (w *mirrorWriter) do(ctx context.Context, method, path string, q url.Values, size int64, body io.Reader, v any) error {
+	req, err := http.NewRequestWithContext(ctx, method, w.m.base+path+"?"+q.Encode(), body)
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		req.ContentLength = size
+		req.Header.Set("Content-Type", "application/octet-stream")
+		req.Header.Set("Expect", "100-continue")
+	}
+	if w.m.token != "" {
+		req.Header.Set("Authorization", "Bearer "+w.m.token)
+	}
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return silent(req.URL.Host, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return silent(req.URL.Host, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return &mirrorRefusal{req.URL.Host, resp.Status, strings.TrimSpace(string(answer)), resp.StatusCode}
+	}
+	if v == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, v); err != nil {
+		return fmt.Errorf(text("the answer is not that of a mirror: %w", "应答不是镜像站的格式：%w"), err)
+	}
+	return nil
+}
+
+// silent says that the mirror gave no answer, and why.
+func silent(host string, err error) error {
+	var failure *url.Error
+	if errors.As(err, &failure) {
+		err = failure.Err // the address is told here, without its query
+	}
+	return fmt.Errorf("%s: %w\n%s", host, err, text("Is the mirror running, and is this its admin listener?", "镜像站是否在运行？这是它的管理地址吗？"))
+}
+
+const (
+	pathBlob     = "/api/v1/intake/blob"
+	pathManifest = "/api/v1/intake/manifest"
+)
+
+// An arrivedBlob is what the mirror has of a blob.
+type arrivedBlob struct {
+	Here bool
+	Have int64
+}
+
+func (w *mirrorWriter) arrived(ctx context.Context, repo oci.Repository, d oci.Digest) (a arrivedBlob, err error) {
+	q := url.Values{"repository": {repo.String()}, "digest": {d.String()}}
+	return a, w.do(ctx, http.MethodGet, pathBlob, q, 0, nil, &a)
+}
+
+// A takenManifest is one that the mirror has, with what it calls the repository.
+type takenManifest struct {
+	oci.Descriptor
+	Repository string
+}
+
+// manifest asks for a tag or digest.
+func (w *mirrorWriter) manifest(ctx context.Context, repo oci.Repository, reference string) (d takenManifest, err error) {
+	q := url.Values{"repository": {repo.String()}, "reference": {reference}}
+	return d, w.do(ctx, http.MethodGet, pathManifest, q, 0, nil, &d)
+}
+
+// Has implements [transfer.Writer]. A blob that somebody else brings is not had yet.
+func (w *mirrorWriter) Has(ctx context.Context, repo oci.Repository, d oci.Descriptor) (bool, error) {
+	if oci.IsManifestType(d.MediaType) {
+		_, err := w.manifest(ctx, repo, d.Digest.String())
+		if statusOf(err) == http.StatusNotFound {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	a, err := w.arrived(ctx, repo, d.Digest)
+	if statusOf(err) == http.StatusConflict {
+		return false, nil
+	}
+	return a.Here, err
+}
+
+// ResolveTag implements [transfer.TagResolver].
+func (w *mirrorWriter) ResolveTag(ctx context.Context, repo oci.Repository, tag oci.Tag) (oci.Descriptor, error) {
+	d, err := w.manifest(ctx, repo, tag.String())
+	return d.Descriptor, err
+}
+
+// statusOf is that of an answer; 0 when there was none.
+func statusOf(err error) int {
+	var e *mirrorRefusal
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return 0
+}
+
+const (
+	// busyPause is how long to wait for somebody else who brings the same blob, and
+	// busyFor how long in all.
+	busyPause = 500 * time.Millisecond
+	busyFor   = 30 * time.Minute
+)
+
+// PutBlob implements [transfer.Writer]. It goes on where the mirror says that it has
+// something.
+func (w *mirrorWriter) PutBlob(ctx context.Context, repo oci.Repository, d oci.Descriptor, open transfer.Open, _ []oci.Repository) error {
+	began, before, bad, anew := time.Now(), int64(-1), 0, false
+	for {
+		a, err := w.arrived(ctx, repo, d.Digest)
+		if err == nil && a.Here {
+			return nil
+		}
+		if err == nil {
+			if a.Have > before {
+				before, bad = a.Have, 0
+			}
+			err = w.send(ctx, repo, d, a.Have, open)
+		}
+		var source *unreadable
+		switch status := statusOf(err); {
+		case err == nil:
+			return nil
+		case errors.As(err, &source):
+			return source.err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case status == http.StatusConflict && time.Since(began) < busyFor:
+			if err := sleep(ctx, busyPause); err != nil {
+				return err
+			}
+			continue
+		case status == http.StatusUnprocessableEntity && a.Have > 0 && !anew: // what was there was wrong
+			anew = true
+			continue
+		case status != 0 && status != http.StatusRequestedRangeNotSatisfiable && status < http.StatusInternalServerError,
+			status == http.StatusInsufficientStorage:
+			return err
+		}
+		bad++
+		if err := w.pause(ctx, bad, err); err != nil {
+			return err
+		}
+	}
+}
+
+// send sends a blob from an offset on.
+func (w *mirrorWriter) send(ctx context.Context, repo oci.Repository, d oci.Descriptor, offset int64, open transfer.Open) error {
+	q := url.Values{
+		"repository": {repo.String()}, "digest": {d.Digest.String()},
+		"size": {strconv.FormatInt(d.Size, 10)}, "offset": {strconv.FormatInt(offset, 10)},
+	}
+	body := &lazyBody{ctx: ctx, offset: offset, left: d.Size - offset, open: open}
+	err := w.do(ctx, http.MethodPut, pathBlob, q, d.Size-offset, body, nil)
+	if failed := body.failed.Load(); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// PutManifest implements [transfer.Writer], and pins what is to be pinned.
+func (w *mirrorWriter) PutManifest(ctx context.Context, repo oci.Repository, d oci.Descriptor, raw []byte, tags []oci.Tag) error {
+	q := url.Values{"repository": {repo.String()}, "digest": {d.Digest.String()}, "media_type": {d.MediaType}}
+	for _, t := range tags {
+		q.Add("tag", t.String())
+	}
+	var taken takenManifest
+	if err := w.do(ctx, http.MethodPut, pathManifest, q, int64(len(raw)), bytes.NewReader(raw), &taken); err != nil {
+		return err
+	}
+	if w.pins == nil {
+		return nil
+	}
+	g, err := oci.Manifest{Descriptor: d, Bytes: raw}.Graph()
+	if err != nil {
+		return err
+	}
+	references := q["tag"]
+	if at := (pinPlace{repo, d.Digest}); len(tags) == 0 && (!g.Subject.Digest.IsZero() || w.pins.roots[at]) {
+		references = []string{d.Digest.String()}
+	}
+	return w.pin(ctx, taken.Repository, references...)
+}
+
+// A pinPlace is a manifest of a repository.
+type pinPlace struct {
+	repo   oci.Repository
+	digest oci.Digest
+}
+
+// pins are what is to stay at the mirror.
+type pins struct {
+	roots map[pinPlace]bool // images that go by their digest
+
+	mu   sync.Mutex
+	done map[string]bool // repository, as the mirror calls it, and reference
+}
+
+func newPins(jobs []transfer.Job) *pins {
+	p := &pins{roots: make(map[pinPlace]bool), done: make(map[string]bool)}
+	for _, j := range jobs {
+		if len(j.Tags) == 0 {
+			p.roots[pinPlace{j.Target, j.Source.Digest}] = true
+		}
+	}
+	return p
+}
+
+// first tells whether something was not pinned yet, and takes note of it.
+func (p *pins) first(repo, reference string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := repo + " " + reference
+	was := p.done[key]
+	p.done[key] = true
+	return !was
+}
+
+// pin has tags or digests stay of a repository, as the mirror calls it.
+func (w *mirrorWriter) pin(ctx context.Context, repo string, references ...string) error {
+	for _, reference := range references {
+		if !w.pins.first(repo, reference) {
+			continue
+		}
+		q := url.Values{"repository": {repo}, "reference": {reference}}
+		if err := w.do(ctx, http.MethodPut, "/api/v1/pins", q, 0, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pinJobs has images stay, also those of which nothing had to be brought.
+func (w *mirrorWriter) pinJobs(ctx context.Context, jobs []transfer.Job) error {
+	if w.pins == nil {
+		return nil
+	}
+	for _, j := range jobs {
+		reference := j.Source.Digest.String()
+		if len(j.Tags) > 0 {
+			reference = j.Tags[0].String()
+		}
+		at, err := w.manifest(ctx, j.Target, reference)
+		if err == nil {
+			err = w.pin(ctx, at.Repository, reference)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
