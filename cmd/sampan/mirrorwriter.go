@@ -74,7 +74,7 @@ func (e *mirrorRefusal) As(target any) bool {
 	switch e.code {
 	case http.StatusNotFound:
 		code = oci.CodeManifestUnknown
-	case http.StatusConflict, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusConflict, http.StatusRequestedRangeNotSatisfiable, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		code = oci.CodeUnavailable
 	}
 	*t = &oci.Error{Code: code}
@@ -133,12 +133,7 @@ const (
 // An arrivedBlob is what the mirror has of a blob.
 type arrivedBlob struct {
 	Here bool
-	Have int64
-}
-
-func (w *mirrorWriter) arrived(ctx context.Context, repo oci.Repository, d oci.Digest) (a arrivedBlob, err error) {
-	q := url.Values{"repository": {repo.String()}, "digest": {d.String()}}
-	return a, w.do(ctx, http.MethodGet, pathBlob, q, 0, nil, &a)
+	Have int64 // what has arrived of a part, where other bytes were sent; in bytes
 }
 
 // A takenManifest is one that the mirror has, with what it calls the repository.
@@ -153,7 +148,7 @@ func (w *mirrorWriter) manifest(ctx context.Context, repo oci.Repository, refere
 	return d, w.do(ctx, http.MethodGet, pathManifest, q, 0, nil, &d)
 }
 
-// Has implements [transfer.Writer]. A blob that somebody else brings is not had yet.
+// Has implements [transfer.Writer].
 func (w *mirrorWriter) Has(ctx context.Context, repo oci.Repository, d oci.Descriptor) (bool, error) {
 	if oci.IsManifestType(d.MediaType) {
 		_, err := w.manifest(ctx, repo, d.Digest.String())
@@ -162,10 +157,9 @@ func (w *mirrorWriter) Has(ctx context.Context, repo oci.Repository, d oci.Descr
 		}
 		return err == nil, err
 	}
-	a, err := w.arrived(ctx, repo, d.Digest)
-	if statusOf(err) == http.StatusConflict {
-		return false, nil
-	}
+	var a arrivedBlob
+	q := url.Values{"repository": {repo.String()}, "digest": {d.Digest.String()}}
+	err := w.do(ctx, http.MethodGet, pathBlob, q, 0, nil, &a)
 	return a.Here, err
 }
 
@@ -194,18 +188,9 @@ const (
 // PutBlob implements [transfer.Writer]. It goes on where the mirror says that it has
 // something.
 func (w *mirrorWriter) PutBlob(ctx context.Context, repo oci.Repository, d oci.Descriptor, open transfer.Open, _ []oci.Repository) error {
-	began, before, bad, anew := time.Now(), int64(-1), 0, false
+	began, offset, most, bad, anew := time.Now(), int64(0), int64(0), 0, false
 	for {
-		a, err := w.arrived(ctx, repo, d.Digest)
-		if err == nil && a.Here {
-			return nil
-		}
-		if err == nil {
-			if a.Have > before {
-				before, bad = a.Have, 0
-			}
-			err = w.send(ctx, repo, d, a.Have, open)
-		}
+		err := w.send(ctx, repo, d, offset, open)
 		var source *unreadable
 		switch status := statusOf(err); {
 		case err == nil:
@@ -214,16 +199,21 @@ func (w *mirrorWriter) PutBlob(ctx context.Context, repo oci.Repository, d oci.D
 			return source.err
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case status == http.StatusConflict && time.Since(began) < busyFor:
+		case status == http.StatusConflict && time.Since(began) < busyFor: // somebody else is at it
 			if err := sleep(ctx, busyPause); err != nil {
 				return err
 			}
 			continue
-		case status == http.StatusUnprocessableEntity && a.Have > 0 && !anew: // what was there was wrong
-			anew = true
+		case status == http.StatusUnprocessableEntity && offset > 0 && !anew: // what was there was wrong
+			anew, offset = true, 0
 			continue
-		case status != 0 && status != http.StatusRequestedRangeNotSatisfiable && status < http.StatusInternalServerError,
-			status == http.StatusInsufficientStorage:
+		case status == http.StatusRequestedRangeNotSatisfiable:
+			offset = offsetOf(err)
+			if offset > most {
+				most, bad = offset, 0
+				continue
+			}
+		case status != 0 && status < http.StatusInternalServerError, status == http.StatusInsufficientStorage:
 			return err
 		}
 		bad++
@@ -231,6 +221,16 @@ func (w *mirrorWriter) PutBlob(ctx context.Context, repo oci.Repository, d oci.D
 			return err
 		}
 	}
+}
+
+// offsetOf is from where on the mirror wants to be sent a blob.
+func offsetOf(err error) int64 {
+	var e *mirrorRefusal
+	var a arrivedBlob
+	if errors.As(err, &e) && json.Unmarshal([]byte(e.said), &a) == nil && a.Have > 0 {
+		return a.Have
+	}
+	return 0
 }
 
 // send sends a blob from an offset on.
@@ -254,8 +254,17 @@ func (w *mirrorWriter) PutManifest(ctx context.Context, repo oci.Repository, d o
 		q.Add("tag", t.String())
 	}
 	var taken takenManifest
-	if err := w.do(ctx, http.MethodPut, pathManifest, q, int64(len(raw)), bytes.NewReader(raw), &taken); err != nil {
-		return err
+	for began := time.Now(); ; {
+		err := w.do(ctx, http.MethodPut, pathManifest, q, int64(len(raw)), bytes.NewReader(raw), &taken)
+		if statusOf(err) != http.StatusConflict || time.Since(began) > busyFor {
+			if err != nil {
+				return err
+			}
+			break
+		}
+		if err := sleep(ctx, busyPause); err != nil {
+			return err
+		}
 	}
 	if w.pins == nil {
 		return nil

@@ -233,7 +233,9 @@ func say(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text + "\n")) // whoever asked may have left
 }
 
-func sayJSON(w http.ResponseWriter, v any) {
+func sayJSON(w http.ResponseWriter, v any) { sayJSONAs(w, http.StatusOK, v) }
+
+func sayJSONAs(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		say(w, http.StatusInternalServerError, err.Error())
@@ -241,5 +243,6 @@ func sayJSON(w http.ResponseWriter, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // whoever asked may have left
 }

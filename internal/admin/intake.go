@@ -41,8 +41,8 @@ func (e *errOffset) Error() string {
 type Arrived struct {
 	// Here tells that the repository has all of it.
 	Here bool `json:"here"`
-	// Have is how many bytes are here of a part, from the beginning on; 0 where all of it
-	// is. The others are what is to be sent.
+	// Have is how many bytes are here of a part, from the beginning on, where others were
+	// sent than those that follow.
 	Have int64 `json:"have"`
 }
 
@@ -104,7 +104,8 @@ func answerIntake(w http.ResponseWriter, v any, err error) {
 	case errors.Is(err, errMistake), errors.Is(err, intake.ErrShort):
 		status = http.StatusBadRequest
 	case errors.As(err, &offset):
-		status = http.StatusRequestedRangeNotSatisfiable
+		sayJSONAs(w, http.StatusRequestedRangeNotSatisfiable, Arrived{Have: offset.have})
+		return
 	case errors.Is(err, store.ErrBusy):
 		status = http.StatusConflict
 	case errors.Is(err, store.ErrUnwritable):
@@ -162,11 +163,7 @@ func (c *Content) arrived(r *http.Request) (any, error) {
 		return nil, err
 	}
 	has, err := c.Intake.Has(r.Context(), repo, oci.Descriptor{Digest: d})
-	if err != nil || has {
-		return Arrived{Here: has}, err
-	}
-	have, err := c.Intake.Have(r.Context(), d)
-	return Arrived{Have: have}, err
+	return Arrived{Here: has}, err
 }
 
 // takeBlob answers PUT /api/v1/intake/blob.

@@ -132,7 +132,7 @@ func TestTheAPIIsAsItIsDescribed(t *testing.T) {
 	}
 	layer := img.Layers[0][0].Digest.String()
 	const blank = "?repository=up.test/team/loaded&digest="
-	text := oci.DigestOf([]byte("brought")).String()
+	text := oci.DigestOf([]byte(`"bring"`)).String()
 	const index = `{"schemaVersion": 2, "manifests": []}`
 	about := oci.DigestOf([]byte(index)).String() + "&media_type=" + url.QueryEscape(oci.MediaTypeImageIndex)
 	for _, q := range []struct {
@@ -202,10 +202,10 @@ func TestTheAPIIsAsItIsDescribed(t *testing.T) {
 		{404, "DELETE /api/v1/prefetches/{id}", "/api/v1/prefetches/99", ""},
 		{200, "GET /api/v1/intake/blob", blank + text, ""},
 		{400, "GET /api/v1/intake/blob", "?repository=other.test/app&digest=" + text, ""},
-		{400, "PUT /api/v1/intake/blob", blank + text, "brought"},
-		{416, "PUT /api/v1/intake/blob", blank + text + "&size=8&offset=1", "brought"},
+		{400, "PUT /api/v1/intake/blob", blank + text, `"bring"`},
+		{416, "PUT /api/v1/intake/blob", blank + text + "&size=8&offset=1", `"bring"`},
 		{422, "PUT /api/v1/intake/blob", blank + text + "&size=7", "bought!"},
-		{200, "PUT /api/v1/intake/blob", blank + text + "&size=7", "brought"},
+		{200, "PUT /api/v1/intake/blob", blank + text + "&size=7", `"bring"`},
 		{200, "GET /api/v1/intake/blob", blank + text, ""},
 		{404, "GET /api/v1/intake/manifest", "?repository=up.test/team/loaded&reference=1", ""},
 		{422, "PUT /api/v1/intake/manifest", blank + about, index + " "},

@@ -15,17 +15,6 @@ import (
 // pieceSize is how much is read at once, in bytes.
 const pieceSize = 1 << 20
 
-// Have tells how many bytes of a blob there are at the beginning of a partial one.
-// [store.ErrBusy] while somebody brings or fetches it.
-func (i *Intake) Have(ctx context.Context, d oci.Digest) (int64, error) {
-	in, err := i.o.Store.Ingest(ctx, d)
-	if err != nil {
-		return 0, err
-	}
-	n := in.Len()
-	return n, in.Keep()
-}
-
 // PutBlob implements [transfer.Writer]. It fails with DIGEST_INVALID, SIZE_INVALID,
 // [ErrShort], [ErrLong], [store.ErrBusy], [store.ErrUnwritable], or what reading fails
 // with. What has arrived is kept, unless it has turned out to be wrong. Where from leads

@@ -258,7 +258,14 @@ func (m *mirror) stored(t *testing.T, b []byte) bool {
 // wantHave wants that so many bytes of a partial blob are here.
 func (m *mirror) wantHave(t *testing.T, b []byte, want int64) {
 	t.Helper()
-	if n, err := m.Have(t.Context(), oci.DigestOf(b)); err != nil || n != want {
-		t.Errorf("%d bytes are here, want %d: %v", n, want, err)
+	in, err := m.store.Ingest(t.Context(), oci.DigestOf(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := in.Len(); n != want {
+		t.Errorf("%d bytes are here, want %d", n, want)
+	}
+	if err := in.Keep(); err != nil {
+		t.Error(err)
 	}
 }
