@@ -11,7 +11,6 @@ import (
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
-	"sampan/internal/transfer/push"
 )
 
 // intoOptions say into which running mirror images are loaded.
@@ -54,14 +53,11 @@ func (o loadOptions) loadMirror(cmd *cobra.Command, a *archive.Archive, images [
 	}
 	ctx := cmd.Context()
 	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
-	err = push.Carry(ctx, jobs, nil, w, show)
+	_, err = transfer.Copy(ctx, jobs, w, transfer.Options{Progress: show})
 	if err == nil {
 		err = w.pinJobs(ctx, jobs)
 	}
 	show.Close()
-	if errors.Is(err, push.ErrLacks) {
-		return fmt.Errorf(text("%w\nit is a bundle of what was new: load first what it was made to follow", "%w\n这是只含新增内容的归档：请先载入它所依据的归档"), archiveError(err))
-	}
 	if err != nil {
 		return archiveError(err)
 	}
@@ -81,7 +77,7 @@ func jobsInto(a *archive.Archive, images []layout.Image) ([]transfer.Job, error)
 		if isUnnamed(i) {
 			continue
 		}
-		j := transfer.Job{Source: oci.Reference{Repository: i.Ref.Repository, Digest: i.Descriptor.Digest}, Reader: a, Target: i.Ref.Repository, Referrers: true}
+		j := transfer.Job{Source: oci.Reference{Repository: i.Ref.Repository, Digest: i.Descriptor.Digest}, Reader: a, Target: i.Ref.Repository, Referrers: true, Partial: true}
 		if i.Ref.Digest.IsZero() && !i.Ref.Tag.IsZero() {
 			j.Tags = []oci.Tag{i.Ref.Tag}
 		}
