@@ -48,10 +48,12 @@ func (o loadOptions) loadMirror(cmd *cobra.Command, a *archive.Archive, images [
 	}
 	w := newMirrorWriter(m)
 	defer w.close()
-	if !o.into.unpinned {
-		w.pins = newPins(jobs)
-	}
 	ctx := cmd.Context()
+	if !o.into.unpinned {
+		if err := w.pinAll(ctx, jobs); err != nil {
+			return err
+		}
+	}
 	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
 	_, err = transfer.Copy(ctx, jobs, w, transfer.Options{Progress: show})
 	if err == nil {

@@ -128,6 +128,7 @@ func silent(host string, err error) error {
 const (
 	pathBlob     = "/api/v1/intake/blob"
 	pathManifest = "/api/v1/intake/manifest"
+	pathPins     = "/api/v1/pins"
 )
 
 // An arrivedBlob is what the mirror has of a blob.
@@ -288,42 +289,45 @@ type pinPlace struct {
 
 // pins are what is to stay at the mirror.
 type pins struct {
-	roots map[pinPlace]bool // images that go by their digest
+	roots  map[pinPlace]bool // images that go by their digest
+	before map[string]bool   // that were pinned before: repository, as the mirror calls it, and reference
 
 	mu   sync.Mutex
-	done map[string]bool // repository, as the mirror calls it, and reference
+	done map[string]bool // that this load has pinned
 }
 
-func newPins(jobs []transfer.Job) *pins {
-	p := &pins{roots: make(map[pinPlace]bool), done: make(map[string]bool)}
+// pinAll has the images of jobs be pinned that are put from now on, with what is attached
+// to them.
+func (w *mirrorWriter) pinAll(ctx context.Context, jobs []transfer.Job) error {
+	var there struct {
+		Pins []struct{ Repository, Reference string }
+	}
+	if err := w.do(ctx, http.MethodGet, pathPins, nil, 0, nil, &there); err != nil {
+		return err
+	}
+	p := &pins{roots: make(map[pinPlace]bool), before: make(map[string]bool), done: make(map[string]bool)}
+	for _, pin := range there.Pins {
+		p.before[pin.Repository+" "+pin.Reference] = true
+	}
 	for _, j := range jobs {
 		if len(j.Tags) == 0 {
 			p.roots[pinPlace{j.Target, j.Source.Digest}] = true
 		}
 	}
-	return p
-}
-
-// first tells whether something was not pinned yet, and takes note of it.
-func (p *pins) first(repo, reference string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := repo + " " + reference
-	was := p.done[key]
-	p.done[key] = true
-	return !was
+	w.pins = p
+	return nil
 }
 
 // pin has tags or digests stay of a repository, as the mirror calls it.
 func (w *mirrorWriter) pin(ctx context.Context, repo string, references ...string) error {
 	for _, reference := range references {
-		if !w.pins.first(repo, reference) {
-			continue
-		}
 		q := url.Values{"repository": {repo}, "reference": {reference}}
-		if err := w.do(ctx, http.MethodPut, "/api/v1/pins", q, 0, nil, nil); err != nil {
+		if err := w.do(ctx, http.MethodPut, pathPins, q, 0, nil, nil); err != nil {
 			return err
 		}
+		w.pins.mu.Lock()
+		w.pins.done[repo+" "+reference] = true
+		w.pins.mu.Unlock()
 	}
 	return nil
 }
@@ -339,10 +343,13 @@ func (w *mirrorWriter) pinJobs(ctx context.Context, jobs []transfer.Job) error {
 			reference = j.Tags[0].String()
 		}
 		at, err := w.manifest(ctx, j.Target, reference)
-		if err == nil {
-			err = w.pin(ctx, at.Repository, reference)
-		}
 		if err != nil {
+			return err
+		}
+		if key := at.Repository + " " + reference; w.pins.before[key] || w.pins.done[key] {
+			continue
+		}
+		if err := w.pin(ctx, at.Repository, reference); err != nil {
 			return err
 		}
 	}

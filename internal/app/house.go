@@ -3,9 +3,11 @@ package app
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"sampan/internal/admin"
@@ -37,12 +39,11 @@ func (s stored) Stat(ctx context.Context, d oci.Digest) (int64, time.Time, error
 }
 
 // Pin replaces what is pinned.
-func (s stored) Pin(set map[oci.Digest]struct{}) {
-	list := make([]oci.Digest, 0, len(set))
-	for d := range set {
-		list = append(list, d)
-	}
-	s.SetPins(list)
+func (s stored) Pin(set map[oci.Digest]struct{}) { s.SetPins(slices.Collect(maps.Keys(set))) }
+
+// AddPins adds to it.
+func (s stored) AddPins(set map[oci.Digest]struct{}) {
+	s.Store.Pin(slices.Collect(maps.Keys(set))...)
 }
 
 // keepHouse makes what looks after the content and does so at set times, and pins what is pinned before
