@@ -61,6 +61,7 @@ type mirror struct {
 	store *disk.Store
 	index *watchedIndex
 	net   *closedNetwork
+	fresh time.Duration // how long tags are; not changed while anything runs
 }
 
 // A watchedIndex may lose its medium.
@@ -87,7 +88,7 @@ func (w *watchedIndex) PutTag(ctx context.Context, repo oci.Repository, tag oci.
 func newMirror(t *testing.T, limits disk.Limits) *mirror {
 	t.Helper()
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
-	m := &mirror{net: &closedNetwork{err: oci.ErrUnavailable}}
+	m := &mirror{net: &closedNetwork{err: oci.ErrUnavailable}, fresh: time.Hour}
 	var err error
 	if m.store, err = disk.New(disk.Options{Dir: dir, Limits: limits}); err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func newMirror(t *testing.T, limits disk.Limits) *mirror {
 		Private:  func(r oci.Repository) bool { return r.Registry().String() == "corp.example" },
 		Vouches:  func(r oci.Registry) bool { return r.String() != "evil.example" },
 		Policy: func(oci.Repository) cache.Freshness {
-			return cache.Freshness{FreshFor: time.Hour, StaleIfError: cache.Forever, MissingFor: time.Hour}
+			return cache.Freshness{FreshFor: m.fresh, StaleIfError: cache.Forever, MissingFor: time.Hour}
 		},
 	})
 	if err != nil {

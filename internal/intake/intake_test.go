@@ -80,6 +80,8 @@ func TestWhatWasRefusedBeforeIsServedOnceItWasBrought(t *testing.T) {
 	m.wantAsked(t, 1)
 	m.wantServed(t, r.String(), "v1", d, two)
 	m.wantAsked(t, 0)
+	m.fresh, m.net.err = 0, oci.ErrUnavailable // the refusal is not what the registry said last
+	m.wantServed(t, r.String(), "v1", d, two)
 }
 
 func TestABlobThatBrokeOffGoesOnWhereItDid(t *testing.T) {
