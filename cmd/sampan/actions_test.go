@@ -263,8 +263,7 @@ func TestTheFormFitsTheWorkflow(t *testing.T) {
 		r := newRequest(t)
 		r.images("k8s.gcr.io/pause:3.1").env["REQUEST_PLATFORMS"] = platform
 		r.wantCopied(t, []string{"--flatten", "--platform=" + platform}, "k8s.gcr.io/pause:3.1")
-		o := copyOptions{platforms: []string{platform}}
-		if _, err := o.parsePlatforms(); err != nil {
+		if _, err := parsePlatforms([]string{platform}); err != nil {
 			t.Error(err)
 		}
 	}

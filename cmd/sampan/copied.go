@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,25 +14,51 @@ import (
 	"sampan/internal/transfer"
 )
 
-// A copyEvent is what is told of a copy as JSON, behind the events of its progress.
-type copyEvent struct {
-	Event     string          `json:"event"` // image, summary
-	Source    string          `json:"source,omitempty"`
-	Target    string          `json:"target,omitempty"`
-	Digest    string          `json:"digest,omitempty"`
-	Unchanged bool            `json:"unchanged,omitempty"`
-	Error     string          `json:"error,omitempty"`
-	Sent      *transfer.Count `json:"sent,omitempty"`
-	Present   *transfer.Count `json:"present,omitempty"`
-	DryRun    bool            `json:"dry_run,omitempty"`
-	Failed    *int            `json:"failed,omitempty"`
+// A cargoEvent is what is told as JSON of images that were carried, one event a line.
+type cargoEvent struct {
+	Event     string `json:"event"` // image, file, summary
+	Source    string `json:"source,omitempty"`
+	Target    string `json:"target,omitempty"`
+	Digest    string `json:"digest,omitempty"`
+	Unchanged bool   `json:"unchanged,omitempty"`
+	Error     string `json:"error,omitempty"`
+
+	File   string `json:"file,omitempty"`
+	Bytes  *int64 `json:"bytes,omitempty"` // of the file
+	SHA256 string `json:"sha256,omitempty"`
+
+	Engine  string          `json:"engine,omitempty"` // that it was loaded into
+	Sent    *transfer.Count `json:"sent,omitempty"`
+	Present *transfer.Count `json:"present,omitempty"`
+	Missing *transfer.Count `json:"missing,omitempty"` // in an archive
+	DryRun  bool            `json:"dry_run,omitempty"`
+	Failed  *int            `json:"failed,omitempty"`
 }
 
-// told writes what became of the images.
-func (o copyOptions) told(cmd *cobra.Command, report transfer.Report) error {
+// writeEvents writes events as JSON, one a line.
+func writeEvents(out io.Writer, events ...cargoEvent) error {
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	for _, event := range events {
+		if err := e.Encode(event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A telling is how it is told what became of images on their way to a registry.
+type telling struct {
+	json, quiet, dryRun bool
+	// problem says an error for people; nil means [hinted].
+	problem func(error) error
+}
+
+// tell writes what became of the images.
+func (t telling) tell(cmd *cobra.Command, report transfer.Report) error {
 	out := cmd.OutOrStdout()
-	if o.output == "json" {
-		return o.toldJSON(out, report)
+	if t.json {
+		return t.tellJSON(out, report)
 	}
 	good, unchanged := 0, 0
 	for _, r := range report.Images {
@@ -45,9 +72,9 @@ func (o copyOptions) told(cmd *cobra.Command, report transfer.Report) error {
 		name := copyName(r)
 		var err error
 		switch {
-		case o.quiet:
+		case t.quiet:
 			_, err = fmt.Fprintf(out, "%s  %s\n", name, r.Descriptor.Digest)
-		case !o.dryRun:
+		case !t.dryRun:
 			_, err = io.WriteString(out, commands(r.Job.Source, name))
 		default:
 			_, err = fmt.Fprintf(out, "%s → %s  %s\n", r.Job.Source, name, dryState(r))
@@ -56,14 +83,14 @@ func (o copyOptions) told(cmd *cobra.Command, report transfer.Report) error {
 			return err
 		}
 	}
-	if o.quiet || good == 0 {
+	if t.quiet || good == 0 {
 		return nil
 	}
 	if unchanged == len(report.Images) {
 		_, err := fmt.Fprintln(cmd.ErrOrStderr(), text("everything was there already", "全部内容已存在"))
 		return err
 	}
-	return o.summary(cmd.ErrOrStderr(), report)
+	return t.summary(cmd.ErrOrStderr(), report)
 }
 
 func dryState(r transfer.Result) string {
@@ -74,9 +101,9 @@ func dryState(r transfer.Result) string {
 }
 
 // summary is one line for all images.
-func (o copyOptions) summary(out io.Writer, report transfer.Report) error {
+func (t telling) summary(out io.Writer, report transfer.Report) error {
 	format := text("%d blobs copied (%s), %d were there (%s)\n", "已复制 %d 个数据块（%s），%d 个已存在（%s）\n")
-	if o.dryRun {
+	if t.dryRun {
 		format = text("%d blobs would be copied (%s), %d are there (%s); nothing was sent\n", "将复制 %d 个数据块（%s），%d 个已存在（%s）；未传输任何内容\n")
 	}
 	_, err := fmt.Fprintf(out, format, report.Sent.Blobs, progress.Bytes(report.Sent.Bytes), report.Present.Blobs, progress.Bytes(report.Present.Bytes))
@@ -94,8 +121,12 @@ func copyName(r transfer.Result) string {
 	return ref.String()
 }
 
-// commands are what a person types to pull a copy, and to give it the source's name.
+// commands are what a person types to pull a copy, and to give it the source's name;
+// nothing for what is attached to an image, which nobody pulls.
 func commands(source oci.Reference, name string) string {
+	if isAttachedTag(source.Tag) {
+		return ""
+	}
 	pull := "docker pull " + name + "\n"
 	if source.Tag.IsZero() {
 		return pull // nothing can be tagged with a digest
@@ -104,19 +135,33 @@ func commands(source oci.Reference, name string) string {
 	return pull + "docker tag " + name + " " + client.Familiar(source) + "\n"
 }
 
-func (o copyOptions) toldJSON(out io.Writer, report transfer.Report) error {
-	e := json.NewEncoder(out)
-	e.SetEscapeHTML(false)
+// isAttachedTag tells tags under which signatures and the like are kept for a digest:
+// sha256-<hex>.sig.
+func isAttachedTag(tag oci.Tag) bool {
+	algorithm, rest, ok := strings.Cut(tag.String(), "-")
+	hex, _, _ := strings.Cut(rest, ".")
+	if !ok {
+		return false
+	}
+	_, err := oci.ParseDigest(algorithm + ":" + hex)
+	return err == nil
+}
+
+func (t telling) tellJSON(out io.Writer, report transfer.Report) error {
+	problem := t.problem
+	if problem == nil {
+		problem = hinted
+	}
+	var events []cargoEvent
 	failed := 0
 	for _, r := range report.Images {
-		line := copyEvent{Event: "image", Source: r.Job.Source.String(), Target: copyName(r), Digest: r.Descriptor.Digest.String(), Unchanged: r.Unchanged}
+		e := cargoEvent{Event: "image", Source: r.Job.Source.String(), Target: copyName(r), Digest: r.Descriptor.Digest.String(), Unchanged: r.Unchanged}
 		if r.Err != nil {
 			failed++
-			line.Error = hinted(r.Err).Error()
+			e.Error = problem(r.Err).Error()
 		}
-		if err := e.Encode(line); err != nil {
-			return err
-		}
+		events = append(events, e)
 	}
-	return e.Encode(copyEvent{Event: "summary", Sent: &report.Sent, Present: &report.Present, DryRun: o.dryRun, Failed: &failed})
+	events = append(events, cargoEvent{Event: "summary", Sent: &report.Sent, Present: &report.Present, DryRun: t.dryRun, Failed: &failed})
+	return writeEvents(out, events...)
 }

@@ -40,10 +40,7 @@ func newCopyCommand() *cobra.Command {
 	f.BoolVar(&o.referrers, "referrers", false, text("copy signatures, SBOMs and attestations too", "同时复制签名、SBOM 和证明"))
 	f.BoolVar(&o.dryRun, "dry-run", false, text("look at everything and send nothing", "只检查，不传输"))
 	f.BoolVar(&o.keepGoing, "keep-going", false, text("copy the other images where one cannot be found", "某个镜像找不到时继续复制其他镜像"))
-	f.BoolVar(&o.naming.Flatten, "flatten", false, text("one name for the whole path: a/b becomes a.b", "把路径合并为一级名字：a/b 变为 a.b"))
-	f.StringVar(&o.naming.Separator, "separator", "", text("`TEXT` in the place of a slash (default .)", "代替斜线的字符 `TEXT`（默认 .）"))
-	f.BoolVar(&o.naming.Registry, "with-registry", false, text("put the name of the source's registry in front", "在名字前加上来源仓库的域名"))
-	f.StringVar(&o.naming.Template, "template", "", text("`TEMPLATE` of names, of {registry}, {path}, {flat}, {namespace} and {name}", "名字模板 `TEMPLATE`，可用 {registry}、{path}、{flat}、{namespace}、{name}"))
+	addNamingFlags(f, &o.naming)
 	o.registries.addFlags(f)
 	o.registries.addCAFlag(f)
 	f.IntVarP(&o.jobs, "jobs", "j", 0, text("`NUMBER` of blobs that are carried at once (default 6)", "同时传输的数据块数 `NUMBER`（默认 6）"))
@@ -69,7 +66,7 @@ func (o copyOptions) target(dst string, sources int) (target, error) {
 	case err != nil, t.isPlace():
 		return t, err
 	case o.naming != (mirror.Naming{}):
-		return t, usagef(text("names are made by a rule only below a place: write %s/", "只有在某个位置之下才按规则命名：请写 %s/"), dst)
+		return t, notAPlace(dst)
 	case sources > 1:
 		return t, usagef(text("several images cannot have one name: to copy them below a place, write %s/", "多个镜像不能使用同一个名字：如要复制到某个位置之下，请写 %s/"), dst)
 	case o.allTags && !t.tag.IsZero():
@@ -94,7 +91,7 @@ func (o copyOptions) run(cmd *cobra.Command, args []string) error {
 	if err := o.naming.Check(); err != nil {
 		return &usageError{plain(err)}
 	}
-	platforms, err := o.parsePlatforms()
+	platforms, err := parsePlatforms(o.platforms)
 	if err != nil {
 		return err
 	}
@@ -132,15 +129,16 @@ func (o copyOptions) run(cmd *cobra.Command, args []string) error {
 		},
 	})
 	show.Close()
-	if told := o.told(cmd, report); told != nil {
+	if told := (telling{json: o.output == "json", quiet: o.quiet, dryRun: o.dryRun}).tell(cmd, report); told != nil {
 		return told
 	}
 	return copyError(err)
 }
 
-func (o copyOptions) parsePlatforms() ([]transfer.Platform, error) {
+// parsePlatforms reads --platform; none means all.
+func parsePlatforms(names []string) ([]transfer.Platform, error) {
 	var list []transfer.Platform
-	for _, s := range o.platforms {
+	for _, s := range names {
 		p, err := transfer.ParsePlatform(s)
 		if err != nil {
 			return nil, usagef(text("%q is no platform: write OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64", "%q 不是平台：应写 OS/ARCH 或 OS/ARCH/VARIANT，例如 linux/arm64"), s)

@@ -8,13 +8,16 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sampan/internal/oci"
 	"sampan/internal/progress"
+	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
 )
@@ -92,27 +95,42 @@ func lastLine(s string) string {
 }
 
 // loadEngine gives the archive to an engine, in the form that all versions read.
-func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images []layout.Image) error {
+func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images []layout.Image, platforms []transfer.Platform) error {
 	ctx := cmd.Context()
-	p, err := replan(ctx, a, images)
+	p, err := replan(ctx, a, images, platforms)
+	if oci.CodeOf(err) == oci.CodeManifestUnknown && len(platforms) == 0 { // an index without some of its children
+		platforms = []transfer.Platform{{OS: "linux", Architecture: runtime.GOARCH}}
+		if p, err = replan(ctx, a, images, platforms); err == nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), text("the archive has only a part of the platforms: what is for %s is loaded\n", "归档中只有一部分平台：载入 %s 的镜像\n"), platforms[0])
+		}
+	}
+	if oci.CodeOf(err) == oci.CodeManifestUnknown {
+		return fmt.Errorf("%w\n%s", archiveError(err), partText())
+	}
 	if err != nil {
 		return archiveError(err)
+	}
+	if len(platforms) > 0 {
+		images = p.Images() // with the digests of what was chosen
 	}
 	e, err := o.findEngine(ctx)
 	if err != nil {
 		return err
 	}
-	if n := p.Without(); n > 0 && !e.delta {
+	if n, _ := p.Without(); n > 0 && !e.delta {
 		return fmt.Errorf(text("the archive lacks %d blobs, which %s does not take from what it has: load into a registry with --to", "归档缺少 %d 个 blob，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), n, e.name)
 	}
-	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet || o.json())
 	err = e.stream(cmd, p, show)
 	show.Close()
 	if err != nil {
-		if n := p.Without(); n > 0 {
+		if n, _ := p.Without(); n > 0 {
 			return fmt.Errorf(text("%w\nthe archive lacks %d blobs: load first what it was made to follow", "%w\n归档缺少 %d 个 blob：请先载入它所依据的归档"), err, n)
 		}
 		return err
+	}
+	if o.json() {
+		return writeEvents(cmd.OutOrStdout(), append(imageEvents(images), planSummary(p, e.name))...)
 	}
 	return list(cmd.OutOrStdout(), images)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -41,34 +40,36 @@ func (o loadOptions) mirror() (*runningMirror, error) {
 
 // loadMirror puts images into a running mirror under their own names, so that they are
 // served from it without their registries.
-func (o loadOptions) loadMirror(cmd *cobra.Command, a *archive.Archive, images []layout.Image, m *runningMirror) error {
+func (o loadOptions) loadMirror(cmd *cobra.Command, a *archive.Archive, images []layout.Image, m *runningMirror, platforms []transfer.Platform) error {
 	jobs, err := jobsInto(a, images)
 	if err != nil {
 		return err
 	}
+	for i := range jobs {
+		jobs[i].Platforms = platforms
+	}
 	w := newMirrorWriter(m)
 	defer w.close()
 	ctx := cmd.Context()
-	if !o.into.unpinned {
+	if !o.into.unpinned && !o.dryRun {
 		if err := w.pinAll(ctx, jobs); err != nil {
 			return err
 		}
 	}
-	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
-	_, err = transfer.Copy(ctx, jobs, w, transfer.Options{Progress: show})
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet || o.json())
+	report, err := transfer.Copy(ctx, jobs, w, transfer.Options{DryRun: o.dryRun, Progress: show})
 	if err == nil {
-		err = w.pinJobs(ctx, jobs)
+		err = w.pinReported(ctx, report)
 	}
 	show.Close()
-	if err != nil {
-		return archiveError(err)
+	t := telling{json: o.json(), quiet: true, problem: loadProblem, dryRun: o.dryRun}
+	if told := t.tell(cmd, report); told != nil {
+		return told
 	}
-	for _, j := range jobs {
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", nameInto(j), j.Source.Digest); err != nil {
-			return err
-		}
+	if err == nil && !o.quiet && !o.json() {
+		err = t.summary(cmd.ErrOrStderr(), report)
 	}
-	return nil
+	return loadError(err)
 }
 
 // jobsInto has images go where they are from.
@@ -79,10 +80,15 @@ func jobsInto(a *archive.Archive, images []layout.Image) ([]transfer.Job, error)
 		if isUnnamed(i) {
 			continue
 		}
-		j := transfer.Job{Source: oci.Reference{Repository: i.Ref.Repository, Digest: i.Descriptor.Digest}, Reader: a, Target: i.Ref.Repository, Referrers: true, Partial: true}
-		if i.Ref.Digest.IsZero() && !i.Ref.Tag.IsZero() {
-			j.Tags = []oci.Tag{i.Ref.Tag}
+		source := oci.Reference{Repository: i.Ref.Repository, Digest: i.Descriptor.Digest}
+		named := i.Ref
+		if named.Digest.IsZero() {
+			source.Tag = named.Tag
+		} else {
+			named.Tag = oci.Tag{}
 		}
+		j := copyJob(source, named)
+		j.Reader, j.Referrers, j.Partial = a, true, true
 		name := nameInto(j)
 		other, ok := taken[name]
 		if ok && other != i.Descriptor.Digest {

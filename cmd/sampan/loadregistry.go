@@ -3,22 +3,25 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"sampan/internal/mirror"
 	"sampan/internal/oci"
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
 )
 
-// loadRegistry puts images into a registry. Names are looked at before anything is
-// sent.
-func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images []layout.Image, to target) error {
-	jobs, names, err := jobsOf(a, images, to)
+// loadRegistry puts images into a registry. Names, and what the registry has, are looked
+// at before anything is sent.
+func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images []layout.Image, to target, platforms []transfer.Platform) error {
+	jobs, err := o.jobsOf(a, images, to)
 	if err != nil {
 		return err
+	}
+	for i := range jobs {
+		jobs[i].Platforms = platforms
 	}
 	r, err := o.registries.open()
 	if err != nil {
@@ -29,63 +32,64 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 	if err != nil {
 		return err
 	}
-	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
-	_, err = transfer.Copy(cmd.Context(), jobs, w, transfer.Options{Hints: hints(a, to), Progress: show})
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet || o.json())
+	report, err := transfer.Copy(cmd.Context(), jobs, w, transfer.Options{
+		Hints: o.hints(a, to), DryRun: o.dryRun, Progress: show,
+		Noted: func(notes []transfer.Note) {
+			for _, n := range notes {
+				show.Say(noteText(n))
+			}
+		},
+	})
 	show.Close()
-	if err != nil {
-		return archiveError(err)
+	t := telling{json: o.json(), quiet: o.quiet, dryRun: o.dryRun, problem: loadProblem}
+	if told := t.tell(cmd, report); told != nil {
+		return told
 	}
-	for n, j := range jobs {
-		if names[n].Repository.IsZero() {
-			continue
-		}
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", names[n], j.Source.Digest); err != nil {
-			return err
-		}
-	}
-	return nil
+	return loadError(err)
 }
 
-// jobsOf names images at the target; what is attached to others goes along with them,
-// and has the zero name.
-func jobsOf(a *archive.Archive, images []layout.Image, to target) (jobs []transfer.Job, names []oci.Reference, err error) {
-	taken := make(map[string]oci.Digest)
+// jobsOf names images at the target. What has no name goes along with what it is attached
+// to.
+func (o loadOptions) jobsOf(a *archive.Archive, images []layout.Image, to target) ([]transfer.Job, error) {
+	var jobs []transfer.Job
+	taken := make(map[string]oci.Reference)
 	for _, i := range images {
 		if isUnnamed(i) {
 			continue
 		}
-		name, err := to.name(i.Ref, mirror.Naming{})
+		name, err := to.name(i.Ref, o.naming)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", i.Ref, plain(err))
+			return nil, fmt.Errorf("%s: %w", i.Ref, plain(err))
 		}
 		if name.Tag.IsZero() {
 			name.Digest = i.Descriptor.Digest
 		}
-		other, ok := taken[name.String()]
-		if ok && other != i.Descriptor.Digest {
-			return nil, nil, usagef(text("two images would be called %s; name one of them", "有两个镜像会使用名字 %s；请只指定其中一个"), name)
-		}
-		if ok {
+		source := oci.Reference{Repository: i.Ref.Repository, Tag: i.Ref.Tag, Digest: i.Descriptor.Digest}
+		switch other, ok := taken[name.String()]; {
+		case ok && other.Digest == source.Digest:
 			continue
+		case ok && to.isPlace():
+			return nil, copyError(&transfer.Collision{Target: name, Sources: [2]oci.Reference{other, source}})
+		case ok:
+			return nil, usagef(text("two images would be called %s; name one of them", "有两个镜像会使用名字 %s；请只指定其中一个"), name)
 		}
-		taken[name.String()] = i.Descriptor.Digest
-		j := transfer.Job{Source: oci.Reference{Repository: i.Ref.Repository, Digest: i.Descriptor.Digest}, Reader: a, Target: name.Repository, Referrers: true, Partial: true}
-		if !name.Tag.IsZero() {
-			j.Tags = []oci.Tag{name.Tag}
-		}
-		jobs, names = append(jobs, j), append(names, name)
+		taken[name.String()] = source
+		job := copyJob(source, name)
+		job.Reader, job.Referrers, job.Partial = a, true, true
+		jobs = append(jobs, job)
 	}
 	if len(jobs) == 0 {
-		return nil, nil, errors.New(text("the images have no names: give them one with --name", "镜像没有名字：请用 --name 指定"))
+		return nil, errors.New(text("the images have no names: give them one with --name", "镜像没有名字：请用 --name 指定"))
 	}
-	return jobs, names, nil
+	return jobs, nil
 }
 
 // hints are the repositories of the target where blobs should be that the archive lacks.
-func hints(a *archive.Archive, to target) map[oci.Digest][]oci.Repository {
+func (o loadOptions) hints(a *archive.Archive, to target) map[oci.Digest][]oci.Repository {
 	at := make(map[oci.Digest][]oci.Repository)
 	for digest, repo := range a.Before() {
-		if name, err := to.name(oci.Reference{Repository: repo}, mirror.Naming{}); err == nil {
+		if name, err := to.name(oci.Reference{Repository: repo}, o.naming); err == nil {
 			at[digest] = []oci.Repository{name.Repository}
 		}
 	}
@@ -95,4 +99,54 @@ func hints(a *archive.Archive, to target) map[oci.Digest][]oci.Repository {
 // isUnnamed tells whether nobody said what an image is called.
 func isUnnamed(i layout.Image) bool {
 	return !i.Named && i.Ref.Repository.String() == layout.Unnamed
+}
+
+// loadError says what a person can do about the errors of a load.
+func loadError(err error) error {
+	if err == nil {
+		return nil
+	}
+	each := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		each = joined.Unwrap()
+	}
+	var list []error
+	for _, one := range each {
+		list = append(list, loadProblem(one))
+	}
+	if errors.As(err, new(*transfer.Lacks)) {
+		list = append(list, errors.New(text("it is a bundle of what was new: load first what it was made to follow", "这是只含新增内容的归档：请先载入它所依据的归档")))
+	}
+	return errors.Join(list...)
+}
+
+// loadProblem is the error of one image for people.
+func loadProblem(err error) error {
+	var (
+		lacks  *transfer.Lacks
+		sparse *transfer.Sparse
+	)
+	switch {
+	case errors.As(err, &sparse):
+		there := fmt.Sprintf(text("the archive has only a part of %s: %s", "归档中 %s 只有一部分平台：%s"), sparse.Source, sparse.List())
+		return &told{there + "\n" + partText(), err}
+	case errors.As(err, &lacks):
+		return &told{strings.Replace(err.Error(), lacks.Error(), lacksText(lacks), 1), err}
+	}
+	return archiveError(hinted(err))
+}
+
+// partText is what a person can do about an archive of some platforms of an image, such
+// as engines write that have pulled the image for one.
+func partText() string {
+	return text("choose a platform that the archive has, such as --platform linux/amd64", "请选择归档中有的平台，例如 --platform linux/amd64")
+}
+
+// lacksText says which blob is nowhere.
+func lacksText(e *transfer.Lacks) string {
+	s := fmt.Sprintf(text("the archive lacks a blob that the target does not have either: %s", "归档和目标都缺少某个 blob：%s"), e.Digests[0])
+	if more := len(e.Digests) - 1; more > 0 {
+		s += fmt.Sprintf(text(" and %d more", "，另有 %d 个"), more)
+	}
+	return s
 }

@@ -332,17 +332,20 @@ func (w *mirrorWriter) pin(ctx context.Context, repo string, references ...strin
 	return nil
 }
 
-// pinJobs has images stay, also those of which nothing had to be brought.
-func (w *mirrorWriter) pinJobs(ctx context.Context, jobs []transfer.Job) error {
+// pinReported has images stay, also those of which nothing had to be brought.
+func (w *mirrorWriter) pinReported(ctx context.Context, report transfer.Report) error {
 	if w.pins == nil {
 		return nil
 	}
-	for _, j := range jobs {
-		reference := j.Source.Digest.String()
-		if len(j.Tags) > 0 {
-			reference = j.Tags[0].String()
+	for _, r := range report.Images {
+		if r.Err != nil || r.Descriptor.Digest.IsZero() {
+			continue
 		}
-		at, err := w.manifest(ctx, j.Target, reference)
+		reference := r.Descriptor.Digest.String()
+		if len(r.Job.Tags) > 0 {
+			reference = r.Job.Tags[0].String()
+		}
+		at, err := w.manifest(ctx, r.Job.Target, reference)
 		if err != nil {
 			return err
 		}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sampan/internal/client"
 	"sampan/internal/mirror"
 	"sampan/internal/oci"
 	"sampan/internal/transfer"
@@ -44,7 +41,9 @@ func newSaveCommand() *cobra.Command {
 	f.StringVar(&o.volume, "volume", "", text("split into FILE.001, FILE.002, … of at most `SIZE`, such as 4000MiB for a FAT disk", "分卷为 FILE.001、FILE.002……，每卷至多 `SIZE`，例如 FAT 磁盘用 4000MiB"))
 	f.StringSliceVar(&o.since, "since", nil, text("leave out what the archive of this `BUNDLE` (a bundle.json, an archive or an OCI layout) has; may be repeated", "省去 `BUNDLE`（bundle.json、归档或 OCI layout）中已有的内容；可重复"))
 	f.StringVar(&o.have, "have", "", text("leave out what is at `REGISTRY`[/NAMESPACE/] where the images will be loaded, in the names of load --to", "省去将要载入的 `REGISTRY`[/NAMESPACE/] 中已有的内容，命名规则同 load --to"))
+	addNamingFlags(f, &o.naming)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell of each blob", "不显示每个 blob 的进度"))
+	f.BoolVar(&o.json, "json", false, text("tell what was written as JSON, one event a line", "以 JSON 输出写入的内容，每行一个事件"))
 	f.BoolVar(&o.bare, "bare", false, text("write FILE alone, and nothing beside it", "只写 FILE，不写旁边的文件"))
 	o.registries.addFlags(f)
 	o.client.addFlags(f)
@@ -54,11 +53,12 @@ func newSaveCommand() *cobra.Command {
 
 // saveOptions are what the command line says.
 type saveOptions struct {
-	output, format, volume, have string
-	platforms, since             []string
-	referrers, zstd, bare, quiet bool
-	registries                   registryOptions
-	client                       clientOptions
+	output, format, volume, have       string
+	platforms, since                   []string
+	referrers, zstd, bare, quiet, json bool
+	naming                             mirror.Naming // for have
+	registries                         registryOptions
+	client                             clientOptions
 }
 
 func (o saveOptions) run(cmd *cobra.Command, args []string) error {
@@ -94,7 +94,7 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return archiveError(err)
 	}
-	show := showBlobs(cmd.ErrOrStderr(), o.quiet)
+	show := showBlobs(cmd.ErrOrStderr(), o.quiet || o.json)
 	write.Progress = show
 	if o.output == "-" {
 		err := archive.Stream(cmd.Context(), p, cmd.OutOrStdout(), write)
@@ -106,7 +106,7 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return o.interrupted(archiveError(err))
 	}
-	return o.report(cmd.OutOrStdout(), p, names)
+	return o.tell(cmd.OutOrStdout(), p, names)
 }
 
 // options reads the flags.
@@ -118,6 +118,10 @@ func (o *saveOptions) options() (archive.PlanOptions, archive.WriteOptions, erro
 		return plan, write, usagef("%s", text("say where to: -o FILE", "请指定写入的文件：-o FILE"))
 	case o.output == "-" && o.volume != "":
 		return plan, write, usagef("%s", text("standard output has no volumes", "标准输出不能分卷"))
+	case o.output == "-" && o.json:
+		return plan, write, usagef("%s", text("standard output has the archive: --json needs -o FILE", "标准输出用于归档：--json 需要 -o FILE"))
+	case o.have == "" && o.naming != (mirror.Naming{}):
+		return plan, write, usagef("%s", text("the rules of names are for --have", "命名规则用于 --have"))
 	case o.format == "docker":
 		write.Format = archive.Docker
 	case o.format != "oci":
@@ -184,6 +188,9 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *im
 		return without, nil
 	}
 	t, err := parseTarget("--have", o.have)
+	if err == nil {
+		err = t.checkNaming(o.naming, o.have)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +203,7 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *im
 		if err != nil {
 			return nil, archiveError(err)
 		}
-		there, err := t.name(s.Name, mirror.Naming{})
+		there, err := t.name(s.Name, o.naming)
 		if err != nil {
 			return nil, plain(err)
 		}
@@ -231,28 +238,4 @@ func (o saveOptions) interrupted(err error) error {
 		return err
 	}
 	return fmt.Errorf(text("%w\nwhat was fetched is kept in %s: run the same command again to go on, or remove it", "%w\n已获取的内容保留在 %s：再次运行同一命令可继续，也可将其删除"), err, strings.Join(left, " "))
-}
-
-// report tells what was written.
-func (o saveOptions) report(w io.Writer, p *archive.Plan, names []string) error {
-	var total int64
-	for _, name := range names {
-		info, err := os.Stat(name)
-		if err != nil {
-			return err
-		}
-		total += info.Size()
-	}
-	for _, i := range p.Images() {
-		if i.Named {
-			fmt.Fprintf(w, "%s  %s\n", client.Familiar(i.Ref), i.Descriptor.Digest)
-		}
-	}
-	n, _ := p.Blobs()
-	fmt.Fprintf(w, text("%s: %d blobs, %s", "%s：%d 个 blob，%s"), strings.Join(names, " "), n, size(total))
-	if left := p.Without(); left > 0 {
-		fmt.Fprintf(w, text("; %d blobs left out, which the other side has", "；省去对方已有的 %d 个 blob"), left)
-	}
-	_, err := fmt.Fprintln(w)
-	return err
 }

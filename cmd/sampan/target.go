@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 
+	"github.com/spf13/pflag"
+
 	"sampan/internal/mirror"
 	"sampan/internal/oci"
 )
@@ -61,4 +63,27 @@ func (t target) name(ref oci.Reference, naming mirror.Naming) (oci.Reference, er
 		named.Tag = ref.Tag
 	}
 	return named, nil
+}
+
+// addNamingFlags adds the rules by which images are named below a place.
+func addNamingFlags(f *pflag.FlagSet, n *mirror.Naming) {
+	f.BoolVar(&n.Flatten, "flatten", false, text("one name for the whole path: a/b becomes a.b", "把路径合并为一级名字：a/b 变为 a.b"))
+	f.StringVar(&n.Separator, "separator", "", text("`TEXT` in the place of a slash (default .)", "代替斜线的字符 `TEXT`（默认 .）"))
+	f.BoolVar(&n.Registry, "with-registry", false, text("put the name of the source's registry in front", "在名字前加上来源仓库的域名"))
+	f.StringVar(&n.Template, "template", "", text("`TEMPLATE` of names, of {registry}, {path}, {flat}, {namespace} and {name}", "名字模板 `TEMPLATE`，可用 {registry}、{path}、{flat}、{namespace}、{name}"))
+}
+
+// checkNaming refuses rules that cannot be, and any for what is no place.
+func (t target) checkNaming(n mirror.Naming, written string) error {
+	if err := n.Check(); err != nil {
+		return &usageError{plain(err)}
+	}
+	if n != (mirror.Naming{}) && !t.isPlace() {
+		return notAPlace(written)
+	}
+	return nil
+}
+
+func notAPlace(written string) error {
+	return usagef(text("names are made by a rule only below a place: write %s/", "只有在某个位置之下才按规则命名：请写 %s/"), written)
 }

@@ -10,10 +10,10 @@ import (
 	"sampan/internal/oci"
 )
 
-// A Lacks is the error of a partial source where the target does not have either what
-// the source leaves out.
+// A Lacks is the error of a partial source where the target does not have either blobs
+// that the source leaves out.
 type Lacks struct {
-	// Digests are the blobs and manifests that nobody has, at least one.
+	// Digests are those of the blobs that nobody has, at least one.
 	Digests []oci.Digest
 }
 
@@ -25,6 +25,21 @@ func (e *Lacks) Error() string {
 	}
 	return s
 }
+
+// A Sparse is the error of a partial source that has a part of an index, where the target
+// does not have the rest: most registries take an index only with all that it names.
+type Sparse struct {
+	Source oci.Reference
+	There  []Platform // what the source or the target has; may be empty
+}
+
+// Error implements error.
+func (e *Sparse) Error() string {
+	return fmt.Sprintf("of %s there is only a part: %s", e.Source, e.List())
+}
+
+// List are the platforms that there are, for people.
+func (e *Sparse) List() string { return listOf(e.There) }
 
 // leftOut notes the blobs that a partial source names for what is to be put, and does
 // not hold.
@@ -71,14 +86,30 @@ func (c *copier) holds(ctx context.Context, job Job, digest oci.Digest) (bool, e
 	return err == nil, err
 }
 
-// elsewhere notes a child that a partial source leaves out and the target has.
-func (c *copier) elsewhere(ctx context.Context, im *image, n *node) error {
-	var err error
-	d := n.manifest.Descriptor
-	if n.here, err = c.has(ctx, im.job.Target, d); err == nil && !n.here {
-		err = &Lacks{Digests: []oci.Digest{d.Digest}}
-	}
+// elsewhere asks the target for a child that a partial source leaves out.
+func (c *copier) elsewhere(ctx context.Context, im *image, n *node) (err error) {
+	n.here, err = c.has(ctx, im.job.Target, n.manifest.Descriptor)
+	n.nowhere = !n.here
 	return err
+}
+
+// whole refuses an image of which children are nowhere.
+func (im *image) whole() error {
+	gone := false
+	var there []Platform
+	for _, n := range im.all() {
+		d := n.manifest.Descriptor
+		switch {
+		case n.nowhere:
+			gone = true
+		case d.Platform != nil && d.Annotations[attestationOf] == "":
+			there = append(there, platformOf(*d.Platform))
+		}
+	}
+	if !gone {
+		return nil
+	}
+	return &Sparse{Source: im.job.Source, There: there}
 }
 
 // A search is for a blob that a source lacks.

@@ -200,9 +200,17 @@ func TestAPartOfAnIndexIsCompletedByTheTarget(t *testing.T) {
 		}
 		empty := newPier()
 		_, err := run(t, empty, Options{}, job)
-		var lacks *Lacks
-		if !errors.As(err, &lacks) || lacks.Digests[0] != gone.Digest || empty.stored("") != 0 {
+		var sparse *Sparse
+		if !errors.As(err, &sparse) || sparse.List() != "linux/amd64" || empty.stored("") != 0 {
 			t.Errorf("without it at the target: %v, stored %q", err, empty.log)
+		}
+		job.Platforms = sparse.There
+		if _, err := run(t, empty, Options{}, job); err != nil || empty.tags["a:1"].Digest != here.Digest {
+			t.Errorf("the part that is there: %v, the tag is %v", err, empty.tags["a:1"])
+		}
+		job.Platforms = []Platform{{OS: "linux", Architecture: "arm64"}}
+		if _, err := run(t, newPier(), Options{}, job); !errors.As(err, new(*Sparse)) {
+			t.Errorf("the part that is not there: %v", err)
 		}
 	}
 }

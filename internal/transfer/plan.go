@@ -30,8 +30,12 @@ func (e *NoPlatform) Error() string {
 
 // List are the platforms that there are, for people.
 func (e *NoPlatform) List() string {
+	return listOf(e.There)
+}
+
+func listOf(platforms []Platform) string {
 	var list []string
-	for _, p := range e.There {
+	for _, p := range platforms {
 		list = append(list, p.String())
 	}
 	return strings.Join(list, ", ")
@@ -58,6 +62,7 @@ type node struct {
 	manifest oci.Manifest // without bytes where the target has it
 	graph    oci.Graph
 	here     bool // the target has it
+	nowhere  bool // neither the source nor the target has it
 	tags     []oci.Tag
 	children []*node
 }
@@ -96,6 +101,9 @@ func (c *copier) plan(ctx context.Context, im *image) error {
 		if err := c.referrers(ctx, im); err != nil {
 			return err
 		}
+	}
+	if err := im.whole(); err != nil {
+		return err
 	}
 	im.attached = len(im.extra) > 0
 	im.result.Unchanged = !slices.ContainsFunc(append(im.extra, im.root), (*node).toDo)
@@ -250,7 +258,7 @@ func platformsOf(g oci.Graph) []Platform {
 	var list []Platform
 	for _, d := range g.Manifests {
 		if d.Platform != nil && d.Annotations[attestationOf] == "" {
-			list = append(list, Platform{d.Platform.OS, normal(d.Platform.Architecture), d.Platform.Variant})
+			list = append(list, platformOf(*d.Platform))
 		}
 	}
 	return list

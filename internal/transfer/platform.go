@@ -67,3 +67,8 @@ func (p Platform) Matches(have *oci.Platform) bool {
 	}
 	return p.Variant == "" || have.Variant == p.Variant
 }
+
+// platformOf is what an index says of a child.
+func platformOf(p oci.Platform) Platform {
+	return Platform{p.OS, normal(p.Architecture), p.Variant}
+}

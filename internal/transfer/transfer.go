@@ -109,7 +109,7 @@ type Job struct {
 	// Partial tells that Reader may lack some of what its manifests name, as a bundle of
 	// what was new does. It is asked for each blob that is to be sent beforehand, and what
 	// it lacks is taken from where the target has it. What the target lacks too is a
-	// [*Lacks].
+	// [*Lacks], or, where it is children of an index, a [*Sparse].
 	Partial bool
 }
 

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,33 +58,46 @@ func sumOf(name string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+// ReadChecksums are the checksums beside an archive in hex, by the names of its files
+// without their directory. The error is [fs.ErrNotExist] where there are none.
+func ReadChecksums(name string) (map[string]string, error) {
+	raw, err := readBounded(name+ChecksumSuffix, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	sums := make(map[string]string)
+	lines := bufio.NewScanner(bytes.NewReader(raw))
+	for lines.Scan() {
+		sum, file, ok := strings.Cut(lines.Text(), "  ")
+		if !ok || file != filepath.Base(file) || len(sum) != 2*sha256.Size || sums[file] != "" {
+			return nil, fmt.Errorf("%s: %w", name+ChecksumSuffix, ErrBeside)
+		}
+		sums[file] = strings.ToLower(sum)
+	}
+	return sums, lines.Err()
+}
+
 // CheckSums compares the files of an archive with the checksums beside it, and tells
 // whether there were any. A file that they do not name is not looked at.
 func CheckSums(name string) (checked bool, err error) {
-	raw, err := readBounded(name+ChecksumSuffix, 1<<20)
-	if errors.Is(err, os.ErrNotExist) {
+	sums, err := ReadChecksums(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	lines := bufio.NewScanner(bytes.NewReader(raw))
-	for lines.Scan() {
-		sum, file, ok := strings.Cut(lines.Text(), "  ")
-		if !ok || file != filepath.Base(file) || len(sum) != 2*sha256.Size {
-			return false, fmt.Errorf("%s: %w", name+ChecksumSuffix, ErrBeside)
-		}
+	for _, file := range slices.Sorted(maps.Keys(sums)) {
 		path := filepath.Join(filepath.Dir(name), file)
 		got, err := sumOf(path)
 		if err != nil {
 			return false, err
 		}
-		if got != strings.ToLower(sum) {
+		if got != sums[file] {
 			return false, fmt.Errorf("%s: %w", path, ErrChecksum)
 		}
-		checked = true
 	}
-	return checked, lines.Err()
+	return len(sums) > 0, nil
 }
 
 // ErrBeside is what [errors.Is] finds where a file is none of those beside an archive.

@@ -108,8 +108,13 @@ func (p *Plan) Blobs() (n int, bytes int64) {
 	return len(p.blobs), bytes
 }
 
-// Without tells how many blobs are named and left out.
-func (p *Plan) Without() int { return len(p.without) }
+// Without tells how many blobs are named and left out, and of how many bytes.
+func (p *Plan) Without() (n int, bytes int64) {
+	for _, b := range p.without {
+		bytes += b.Size
+	}
+	return len(p.without), bytes
+}
 
 // before is where blobs are that are left out.
 func (p *Plan) before() map[oci.Digest]oci.Repository {

@@ -108,8 +108,9 @@ func TestABundleHoldsWhatIsNew(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := plan(t, PlanOptions{Without: has}, b.source(t, "app:2", "app:2"))
-		if n, bytes := p.Blobs(); n != 2 || bytes != config.Size+more.Size || p.Without() != 2 {
-			t.Errorf("%d blobs of %d bytes, without %d", n, bytes, p.Without())
+		left, leftBytes := p.Without()
+		if n, bytes := p.Blobs(); n != 2 || bytes != config.Size+more.Size || left != 2 || leftBytes != layers[0].Size+layers[1].Size {
+			t.Errorf("%d blobs of %d bytes, without %d of %d bytes", n, bytes, left, leftBytes)
 		}
 		february := write(t, p, WriteOptions{})
 		a := opened(t, february)

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"sampan/internal/client"
+	"sampan/internal/oci"
+	"sampan/internal/transfer"
+	"sampan/internal/transfer/archive"
+	"sampan/internal/transfer/layout"
+)
+
+// list tells names and digests.
+func list(w io.Writer, images []layout.Image) error {
+	for _, i := range images {
+		name := client.Familiar(i.Ref)
+		if isUnnamed(i) || i.Ref.Repository.IsZero() {
+			name = text("(no name)", "（无名）")
+			if !i.Ref.Tag.IsZero() {
+				name += ":" + i.Ref.Tag.String()
+			}
+		}
+		if _, err := fmt.Fprintf(w, "%s  %s\n", name, i.Descriptor.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// imageEvents are names and digests as JSON.
+func imageEvents(images []layout.Image) []cargoEvent {
+	var events []cargoEvent
+	for _, i := range images {
+		e := cargoEvent{Event: "image", Digest: i.Descriptor.Digest.String()}
+		if !i.Ref.Repository.IsZero() && !isUnnamed(i) {
+			e.Source = i.Ref.String()
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// planSummary counts the blobs of an archive, and those that it leaves out.
+func planSummary(p *archive.Plan, engine string) cargoEvent {
+	var sent, present transfer.Count
+	sent.Blobs, sent.Bytes = p.Blobs()
+	present.Blobs, present.Bytes = p.Without()
+	return cargoEvent{Event: "summary", Engine: engine, Sent: &sent, Present: &present, Failed: new(int)}
+}
+
+// listJSON tells names and digests, and which blobs the archive has.
+func listJSON(ctx context.Context, out io.Writer, a *archive.Archive, images []layout.Image) error {
+	present, missing := map[oci.Digest]int64{}, map[oci.Digest]int64{}
+	asked := map[oci.Repository]bool{}
+	for _, i := range images {
+		repo := i.Ref.Repository
+		if asked[repo] {
+			continue
+		}
+		asked[repo] = true
+		here, err := a.Present(ctx, repo)
+		if err != nil {
+			return archiveError(err)
+		}
+		gone, err := a.Missing(ctx, repo)
+		if err != nil {
+			return archiveError(err)
+		}
+		for _, d := range here {
+			present[d.Digest] = d.Size
+		}
+		for _, d := range gone {
+			missing[d.Digest] = d.Size
+		}
+	}
+	has, lacks := countOf(present), countOf(missing)
+	return writeEvents(out, append(imageEvents(images), cargoEvent{Event: "summary", Present: &has, Missing: &lacks})...)
+}
+
+func countOf(blobs map[oci.Digest]int64) transfer.Count {
+	c := transfer.Count{Blobs: len(blobs)}
+	for _, size := range blobs {
+		c.Bytes += max(size, 0)
+	}
+	return c
+}
