@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"internal/cache":               {"internal/fill", "internal/refs", "internal/store"},
 	"internal/prefetch":            {},
 	"internal/inventory":           {"internal/refs", "internal/store"},
+	"internal/intake":              {"internal/cache", "internal/store", "internal/transfer"},
 	"internal/access":              {"internal/access/htpasswd", "internal/follow"},
 	"internal/access/htpasswd":     {},
 	"internal/access/issuer":       {"internal/access", "internal/follow"},
@@ -56,7 +57,7 @@ var arrows = map[string][]string{
 	"internal/client":              {"internal/mirror"},
 	"internal/proof":               {},
 	"internal/history":             {},
-	"internal/admin":               {"internal/cache", "internal/access", "internal/history", "internal/inventory", "internal/prefetch", "internal/store"},
+	"internal/admin":               {"internal/cache", "internal/access", "internal/history", "internal/intake", "internal/inventory", "internal/prefetch", "internal/store"},
 	"internal/admin/dashboard": {
 		"internal/access", "internal/admin", "internal/history", "internal/inventory", "internal/prefetch", "internal/store", "internal/web",
 	},
@@ -78,7 +79,7 @@ var arrows = map[string][]string{
 	"internal/webhook":            {"internal/rewrite"},
 	"internal/app": {
 		"internal/access", "internal/access/issuer", "internal/access/rate", "internal/admin", "internal/admin/dashboard", "internal/audit", "internal/cache", "internal/cluster", "internal/config", "internal/edge",
-		"internal/fill", "internal/history", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/proof", "internal/server", "internal/store",
+		"internal/fill", "internal/history", "internal/intake", "internal/inventory", "internal/prefetch", "internal/mirror", "internal/refs", "internal/refs/bolt", "internal/schedule", "internal/schedule/timetable", "internal/proof", "internal/server", "internal/store",
 		"internal/store/disk", "internal/store/s3", "internal/store/scrub", "internal/upstream", "internal/upstream/credential", "internal/upstream/local",
 		"internal/tracing", "internal/webhook", "internal/welcome",
 	},

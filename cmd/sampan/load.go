@@ -22,14 +22,15 @@ func newLoadCommand() *cobra.Command {
 	var o loadOptions
 	cmd := &cobra.Command{
 		Use:   "load -i FILE [IMAGE...]",
-		Short: text("Load images from an archive into an engine or a registry", "将归档中的镜像载入引擎或仓库"),
+		Short: text("Load images from an archive into an engine, a registry or a running mirror", "将归档中的镜像载入引擎、仓库或正在运行的镜像站"),
 		Long: text(
-			"Load the images of an archive, or those named, into the container engine of this machine or, with --to, into a\nregistry. FILE is what sampan save, docker save, podman save, ctr images export or skopeo wrote: an OCI archive or\none of Docker, compressed with gzip or zstd or not, the name of its volumes without .001, or the directory of an OCI\nlayout. \"-\" is standard input.\n\nWhat is beside the archive in FILE.sha256sum is checked first. Nothing is extracted, and every digest is proven: a\nbroken or hostile archive is refused.\n\nA registry gets blobs that it lacks, then manifests, then tags; a load that was interrupted goes on when it is run\nagain. Below a --to that ends in / images get their names by a rule, as copy gives them: their own path, unless\n--flatten, --with-registry or --template say otherwise. Signatures and the like in the archive go along. At the end\nis printed what to type to pull the images.",
-			"将归档中的全部镜像或指定镜像载入本机的容器引擎；使用 --to 时载入仓库。FILE 可以是 sampan save、docker save、\npodman save、ctr images export 或 skopeo 写出的文件：OCI 归档或 Docker 归档，可用 gzip 或 zstd 压缩；也可以是\n分卷去掉 .001 的名字，或 OCI layout 目录。\"-\" 表示标准输入。\n\n首先校验归档旁的 FILE.sha256sum。不解压任何文件，每个摘要都会验证：损坏或恶意的归档会被拒绝。\n\n仓库依次得到缺少的 blob、清单和标签；被中断的载入再次运行时会继续。--to 以 / 结尾时，其下的名字与 copy 一样按\n规则得出：默认保留原路径，可用 --flatten、--with-registry 或 --template 改变。归档中的签名等会一并载入。结束时\n打印拉取镜像的命令。"),
+			"Load the images of an archive, or those named, into the container engine of this machine; with --to, into a\nregistry; with --into, into a running mirror, which serves them from then on. FILE is what sampan save, docker save,\npodman save, ctr images export or skopeo wrote: an OCI archive or one of Docker, compressed with gzip or zstd or not,\nthe name of its volumes without .001, or the directory of an OCI layout. \"-\" is standard input.\n\nWhat is beside the archive in FILE.sha256sum is checked first. Nothing is extracted, and every digest is proven: a\nbroken or hostile archive is refused.\n\nA registry or mirror gets blobs that it lacks, then manifests, then tags; a load that was interrupted goes on when it\nis run again. Below a --to that ends in / images get their names by a rule, as copy gives them: their own path, unless\n--flatten, --with-registry or --template say otherwise; in a mirror they keep their names. Signatures and the like in\nthe archive go along. After --to is printed what to type to pull the images.",
+			"将归档中的全部镜像或指定镜像载入本机的容器引擎；使用 --to 时载入仓库；使用 --into 时载入正在运行的镜像站，\n此后由它提供这些镜像。FILE 可以是 sampan save、docker save、podman save、ctr images export 或 skopeo 写出的文件：\nOCI 归档或 Docker 归档，可用 gzip 或 zstd 压缩；也可以是分卷去掉 .001 的名字，或 OCI layout 目录。\"-\" 表示标准输入。\n\n首先校验归档旁的 FILE.sha256sum。不解压任何文件，每个摘要都会验证：损坏或恶意的归档会被拒绝。\n\n仓库或镜像站依次得到缺少的 blob、清单和标签；被中断的载入再次运行时会继续。--to 以 / 结尾时，其下的名字与 copy\n一样按规则得出：默认保留原路径，可用 --flatten、--with-registry 或 --template 改变；载入镜像站时镜像名不变。归档中的\n签名等会一并载入。使用 --to 时，结束后打印拉取镜像的命令。"),
 		Example: "  sampan load -i images.tar\n" +
 			"  sampan load -i /media/usb/images.tar --to registry.example.com/mirror/\n" +
 			"  sampan load -i images.tar --to registry.example.com/mirror/ --flatten --dry-run\n" +
 			"  sampan load -i kubernetes.tar --engine containerd --namespace k8s.io\n" +
+			"  sampan load -i images.tar --into http://127.0.0.1:5001\n" +
 			"  sampan load -i images.tar --list",
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
@@ -39,7 +40,7 @@ func newLoadCommand() *cobra.Command {
 	f.StringVar(&o.to, "to", "", text("registry to load into: `HOST`/, HOST/NAMESPACE/, or HOST/REPOSITORY[:TAG] for one image", "载入的仓库：`HOST`/、HOST/NAMESPACE/，或单个镜像的 HOST/REPOSITORY[:TAG]"))
 	f.StringSliceVar(&o.platforms, "platform", nil, text("`OS/ARCH` to load, such as linux/arm64, in the place of all that the archive has; may be repeated", "只载入该平台 `OS/ARCH`，例如 linux/arm64，而非归档中的全部；可重复"))
 	addNamingFlags(f, &o.naming)
-	f.BoolVar(&o.dryRun, "dry-run", false, text("with --to: look at everything and send nothing", "与 --to 同用：只检查，不传输"))
+	f.BoolVar(&o.dryRun, "dry-run", false, text("with --to or --into: look at everything and send nothing", "与 --to 或 --into 同用：只检查，不传输"))
 	f.StringVar(&o.engine, "engine", "auto", text("`ENGINE` to load into: docker, podman, nerdctl, containerd, or auto for the first that answers", "载入的引擎 `ENGINE`：docker、podman、nerdctl、containerd，或 auto（第一个可用的）"))
 	f.StringVar(&o.namespace, "namespace", "", text("`NAMESPACE` of containerd, such as k8s.io (default CONTAINERD_NAMESPACE, then default)", "containerd 的命名空间 `NAMESPACE`，例如 k8s.io（默认依次为 CONTAINERD_NAMESPACE、default）"))
 	f.StringVar(&o.name, "name", "", text("`REPOSITORY` of images for which the archive tells only a tag or nothing", "归档中没有仓库名的镜像所用的 `REPOSITORY`"))
@@ -48,6 +49,7 @@ func newLoadCommand() *cobra.Command {
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text, or json for one event a line", "输出格式 `FORMAT`：text，或 json（每行一个事件）"))
 	o.progress.addTo(cmd)
 	o.registries.addFlags(f)
+	o.into.addFlags(f)
 	return cmd
 }
 
@@ -59,6 +61,7 @@ type loadOptions struct {
 	naming                                     mirror.Naming
 	progress                                   progressFlag
 	registries                                 registryOptions
+	into                                       intoOptions
 }
 
 func (o loadOptions) json() bool { return o.output == "json" }
@@ -78,6 +81,10 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	platforms, err := parsePlatforms(o.platforms)
+	if err != nil {
+		return err
+	}
+	into, err := o.mirror()
 	if err != nil {
 		return err
 	}
@@ -104,6 +111,9 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 	if o.list {
 		return list(cmd.OutOrStdout(), images)
 	}
+	if into != nil {
+		return o.loadMirror(cmd, a, images, into, platforms)
+	}
 	if o.to != "" {
 		return o.loadRegistry(cmd, a, images, to, platforms)
 	}
@@ -112,7 +122,7 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 
 // target reads --to and what goes with it; zero where images go elsewhere.
 func (o loadOptions) target() (target, error) {
-	if o.to == "" && (o.dryRun || o.naming != (mirror.Naming{})) {
+	if o.to == "" && (o.dryRun && o.into.admin == "" || o.naming != (mirror.Naming{})) {
 		return target{}, usagef("%s", text("--dry-run and the rules of names are for a registry: say --to", "--dry-run 与命名规则用于仓库：请指定 --to"))
 	}
 	if o.to == "" {

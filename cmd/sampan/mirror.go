@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,11 @@ import (
 )
 
 // mirrorOptions say which running mirror is meant.
-type mirrorOptions struct{ config, admin, tokenFile string }
+type mirrorOptions struct {
+	config, admin, tokenFile string
+	// flag is how admin was said; empty is --admin.
+	flag string
+}
 
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.config, "config", "", text("configuration `FILE`", "配置文件 `FILE`"))
@@ -38,7 +43,7 @@ func (o mirrorOptions) open() (*runningMirror, error) {
 	if o.admin != "" {
 		u, err := url.Parse(o.admin)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, usagef(text("--admin is a URL such as http://127.0.0.1:5001, not %q", "--admin 应为 URL，例如 http://127.0.0.1:5001，而不是 %q"), o.admin)
+			return nil, usagef(text("%s is a URL such as http://127.0.0.1:5001, not %q", "%s 应为 URL，例如 http://127.0.0.1:5001，而不是 %q"), cmp.Or(o.flag, "--admin"), o.admin)
 		}
 		m.base = strings.TrimRight(o.admin, "/")
 	}

@@ -2,8 +2,8 @@
 // is going on.
 //
 // It serves no content of any registry. What it changes, whoever reaches it may
-// change: a reload, deletions, pins and fetches ahead, each of which is told to the
-// audit log. With a token, only who has it; without one, only who is on this machine.
+// change: a reload, deletions, pins, fetches ahead and images that are brought, each of
+// which is told to the audit log. With a token, only who has it; without one, only who is on this machine.
 // Pages of other origins cannot ask for any of it.
 package admin
 
@@ -233,7 +233,9 @@ func say(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text + "\n")) // whoever asked may have left
 }
 
-func sayJSON(w http.ResponseWriter, v any) {
+func sayJSON(w http.ResponseWriter, v any) { sayJSONAs(w, http.StatusOK, v) }
+
+func sayJSONAs(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		say(w, http.StatusInternalServerError, err.Error())
@@ -241,5 +243,6 @@ func sayJSON(w http.ResponseWriter, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // whoever asked may have left
 }

@@ -10,16 +10,19 @@ import (
 	"strings"
 	"time"
 
+	"sampan/internal/intake"
 	"sampan/internal/inventory"
 	"sampan/internal/oci"
 	"sampan/internal/prefetch"
 	"sampan/internal/store"
 )
 
-// Content is what is here, and what can be done with it. All are needed.
+// Content is what is here, and what can be done with it. All but Intake are needed.
 type Content struct {
 	Inventory *inventory.Inventory
 	Prefetch  *prefetch.Prefetcher
+	// Intake takes images in that somebody brings; nil takes none.
+	Intake *intake.Intake
 	// Usage tells how full the store is.
 	Usage func() store.Usage
 	// Blobs lists what is stored.
@@ -70,6 +73,9 @@ func (c *Content) register(mux *routes) {
 	get("/api/v1/blobs", c.blobs)
 	get("/api/v1/blob", c.blob)
 	mux.HandleFunc("POST /api/v1/verify", c.verify)
+	if c.Intake != nil {
+		c.registerIntake(mux)
+	}
 	get("/api/v1/usage", func(*http.Request) (any, error) { return c.Usage(), nil })
 
 	change := func(pattern, act string, f func(r *http.Request) (about string, result any, err error)) {

@@ -28,6 +28,7 @@ import (
 	"sampan/internal/edge"
 	"sampan/internal/fill"
 	"sampan/internal/history"
+	"sampan/internal/intake"
 	"sampan/internal/inventory"
 	"sampan/internal/prefetch"
 	"sampan/internal/refs/bolt"
@@ -82,6 +83,7 @@ type App struct {
 	inventory *inventory.Inventory
 	history   *history.History
 	prefetch  *prefetch.Prefetcher
+	intake    *intake.Intake
 	schedule  *schedule.Scheduler
 
 	serving   current

@@ -3,13 +3,16 @@ package app
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"sampan/internal/admin"
 	"sampan/internal/audit"
+	"sampan/internal/intake"
 	"sampan/internal/inventory"
 	"sampan/internal/oci"
 	"sampan/internal/prefetch"
@@ -36,12 +39,11 @@ func (s stored) Stat(ctx context.Context, d oci.Digest) (int64, time.Time, error
 }
 
 // Pin replaces what is pinned.
-func (s stored) Pin(set map[oci.Digest]struct{}) {
-	list := make([]oci.Digest, 0, len(set))
-	for d := range set {
-		list = append(list, d)
-	}
-	s.SetPins(list)
+func (s stored) Pin(set map[oci.Digest]struct{}) { s.SetPins(slices.Collect(maps.Keys(set))) }
+
+// AddPins adds to it.
+func (s stored) AddPins(set map[oci.Digest]struct{}) {
+	s.Store.Pin(slices.Collect(maps.Keys(set))...)
 }
 
 // keepHouse makes what looks after the content and does so at set times, and pins what is pinned before
@@ -59,6 +61,9 @@ func (a *App) keepHouse() (err error) {
 		a.o.Log.Warn("deletion that was cut off not ended", "err", err)
 	}
 	if a.prefetch, err = prefetch.New(prefetch.Options{Reader: a.cache, Done: a.repin, Log: a.o.Log}); err != nil {
+		return err
+	}
+	if a.intake, err = intake.New(intake.Options{Cache: a.cache, Store: a.store, Log: a.o.Log}); err != nil {
 		return err
 	}
 	return a.openSchedule(a.o.Config)
@@ -88,7 +93,7 @@ func (a *App) repinning(ctx context.Context) {
 // content is what the admin listener offers of it.
 func (a *App) content(x *admin.Explainer) *admin.Content {
 	return &admin.Content{
-		Inventory: a.inventory, Prefetch: a.prefetch, Usage: a.store.Usage, Locate: x.Locate,
+		Inventory: a.inventory, Prefetch: a.prefetch, Intake: a.intake, Usage: a.store.Usage, Locate: x.Locate,
 		Blobs: a.store, Verify: a.verify,
 		Audit: func(r *http.Request, act, about string, result any, err error) {
 			e := audit.Event{Event: act, Method: r.Method, Path: r.URL.Path, Repository: about, Detail: result}

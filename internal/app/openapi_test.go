@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 
 	"sampan/internal/admin"
+	"sampan/internal/oci"
 	"sampan/internal/registrytest"
 )
 
@@ -129,6 +131,10 @@ func TestTheAPIIsAsItIsDescribed(t *testing.T) {
 		t.Fatalf("routes:\n%s\ndescribed:\n%s", strings.Join(routes, "\n"), strings.Join(operations, "\n"))
 	}
 	layer := img.Layers[0][0].Digest.String()
+	const blank = "?repository=up.test/team/loaded&digest="
+	text := oci.DigestOf([]byte(`"bring"`)).String()
+	const index = `{"schemaVersion": 2, "manifests": []}`
+	about := oci.DigestOf([]byte(index)).String() + "&media_type=" + url.QueryEscape(oci.MediaTypeImageIndex)
 	for _, q := range []struct {
 		want            int
 		operation, rest string
@@ -194,6 +200,18 @@ func TestTheAPIIsAsItIsDescribed(t *testing.T) {
 		{200, "GET /api/v1/prefetches/{id}", "/api/v1/prefetches/1", ""},
 		{404, "GET /api/v1/prefetches/{id}", "/api/v1/prefetches/99", ""},
 		{404, "DELETE /api/v1/prefetches/{id}", "/api/v1/prefetches/99", ""},
+		{200, "GET /api/v1/intake/blob", blank + text, ""},
+		{400, "GET /api/v1/intake/blob", "?repository=other.test/app&digest=" + text, ""},
+		{400, "PUT /api/v1/intake/blob", blank + text, `"bring"`},
+		{416, "PUT /api/v1/intake/blob", blank + text + "&size=8&offset=1", `"bring"`},
+		{422, "PUT /api/v1/intake/blob", blank + text + "&size=7", "bought!"},
+		{200, "PUT /api/v1/intake/blob", blank + text + "&size=7", `"bring"`},
+		{200, "GET /api/v1/intake/blob", blank + text, ""},
+		{404, "GET /api/v1/intake/manifest", "?repository=up.test/team/loaded&reference=1", ""},
+		{422, "PUT /api/v1/intake/manifest", blank + about, index + " "},
+		{400, "PUT /api/v1/intake/manifest", blank + about + "&tag=!", index},
+		{200, "PUT /api/v1/intake/manifest", blank + about + "&tag=1&tag=2", index},
+		{200, "GET /api/v1/intake/manifest", "?repository=up.test/team/loaded&reference=2", ""},
 	} {
 		d.ask(t, q.want, q.operation, q.rest, q.body)
 	}

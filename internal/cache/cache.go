@@ -18,8 +18,10 @@
 // A context with an [oci.Login] is answered for that one: its questions are asked
 // upstream as it and not shared with others.
 //
-// Lock order: Cache holds no lock over a call; every lock in this package is a
-// leaf.
+// What an operator brings himself is kept by the same rules: see [Cache.Accept].
+//
+// Lock order: Cache holds no lock over a call, but for listing, which is before those
+// of the index; every other lock in this package is a leaf.
 package cache
 
 import (
@@ -84,7 +86,8 @@ type Cache struct {
 	metrics    *metrics
 	prefetches prefetches
 	refreshes  refreshes
-	key        [32]byte // of the sums of logins
+	key        [32]byte   // of the sums of logins
+	listing    sync.Mutex // held while a list that is known is added to
 }
 
 var (

@@ -100,9 +100,14 @@ func storedList[T any](ctx context.Context, c *Cache, repo oci.Repository, key s
 }
 
 func (c *Cache) storeList(ctx context.Context, repo oci.Repository, key string, values any) error {
+	return c.storeListOf(ctx, repo, key, values, time.Now())
+}
+
+// storeListOf keeps an answer that was confirmed at that time.
+func (c *Cache) storeListOf(ctx context.Context, repo oci.Repository, key string, values any, checked time.Time) error {
 	body, err := json.Marshal(values)
 	if err != nil {
 		return fmt.Errorf("cache %s %s: %w", repo, key, err)
 	}
-	return c.o.Refs.PutList(ctx, repo, key, refs.ListEntry{Body: body, Checked: time.Now()})
+	return c.o.Refs.PutList(ctx, repo, key, refs.ListEntry{Body: body, Checked: checked})
 }

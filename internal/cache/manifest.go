@@ -214,21 +214,31 @@ func (c *Cache) bytes(ctx context.Context, d oci.Digest) ([]byte, error) {
 // medium that refuses is reported and does not keep the client from it.
 func (c *Cache) keep(ctx context.Context, repo oci.Repository, m oci.Manifest) {
 	d := m.Descriptor.Digest
-	err := c.received(ctx, repo, m.Descriptor)
-	if err == nil {
-		c.memo.put(d, m.Bytes)
-		err = store.Put(store.WithOwner(ctx, repo.Registry().String()), c.o.Store, d, m.Bytes)
-	}
-	if err != nil {
+	if err := c.storeManifest(ctx, repo, m); err != nil {
 		c.o.Log.Error("manifest not stored", "repository", repo, "digest", d, "err", err)
 	}
 	g, err := m.Graph()
 	if err != nil {
 		c.o.Log.Warn("manifest passed on without being understood", "repository", repo, "digest", d, "err", err)
 	}
-	links := slices.Concat(g.Manifests, g.Blobs)
-	if err := errors.Join(c.o.Refs.PutHeld(ctx, repo, m.Descriptor), c.o.Refs.PutLinks(ctx, repo, links...)); err != nil {
+	if err := c.linkManifest(ctx, repo, m, g); err != nil {
 		c.o.Log.Error("links not kept", "repository", repo, "digest", d, "err", err)
 	}
+}
+
+// storeManifest stores a proven manifest that came for a repository.
+func (c *Cache) storeManifest(ctx context.Context, repo oci.Repository, m oci.Manifest) error {
+	if err := c.received(ctx, repo, m.Descriptor); err != nil {
+		return err
+	}
+	c.memo.put(m.Descriptor.Digest, m.Bytes)
+	return store.Put(store.WithOwner(ctx, repo.Registry().String()), c.o.Store, m.Descriptor.Digest, m.Bytes)
+}
+
+// linkManifest links a manifest that its repository has, and what it names.
+func (c *Cache) linkManifest(ctx context.Context, repo oci.Repository, m oci.Manifest, g oci.Graph) error {
+	links := slices.Concat(g.Manifests, g.Blobs)
+	err := errors.Join(c.o.Refs.PutHeld(ctx, repo, m.Descriptor), c.o.Refs.PutLinks(ctx, repo, links...))
 	c.missing.named(repo, append(links, m.Descriptor))
+	return err
 }

@@ -75,6 +75,11 @@ func (c *Cache) confirmed(ctx context.Context, repo oci.Repository, link oci.Des
 	if !c.vouches(repo) {
 		return c.o.Refs.PutLinks(ctx, repo, link)
 	}
+	return c.held(ctx, repo, link)
+}
+
+// held links a blob that a repository has for certain.
+func (c *Cache) held(ctx context.Context, repo oci.Repository, link oci.Descriptor) error {
 	err := c.o.Refs.PutHeld(ctx, repo, link)
 	if err == nil && !c.isPrivate(repo) {
 		err = c.reveal(ctx, link.Digest)

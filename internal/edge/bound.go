@@ -21,6 +21,9 @@ const (
 // NewServer makes a server for a listener that is not the edge's own, such as the
 // operator's: headers and bodies of requests have a largest size and a deadline, idle
 // connections end, and an answer may take as long as it likes. Run it with [Serve].
+//
+// A [BodyBounder] sets size and deadline of its bodies itself: until it sets another, they
+// have the usual deadline.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return newServer(bounded(h, bodyTimeout), log)
 }
@@ -36,14 +39,22 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
+// A BodyBounder is a handler that bounds some bodies itself, in size and in time.
+type BodyBounder interface {
+	BoundsBody(r *http.Request) bool
+}
+
 // bounded bounds the bodies of requests.
 func bounded(next http.Handler, within time.Duration) http.Handler {
+	own, _ := next.(BodyBounder)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if hasBody(r) {
-			bound := *r
-			bound.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 			hurry(w, within)
-			r = &bound
+			if own == nil || !own.BoundsBody(r) {
+				bound := *r
+				bound.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+				r = &bound
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

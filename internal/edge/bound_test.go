@@ -240,3 +240,43 @@ func TestAnHTTP2ClientThatReadsNothingIsCutOff(t *testing.T) {
 		_ = c.conn.NetConn().Close()
 	})
 }
+
+// A bounder bounds what is put by itself.
+type bounder struct{ http.HandlerFunc }
+
+func (bounder) BoundsBody(r *http.Request) bool { return r.Method == http.MethodPut }
+
+// A handler that bounds some bodies itself gets them whole, and the others as all do.
+func TestAHandlerMayBoundBodiesItself(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan int64, 1)
+	srv := edge.NewServer(bounder{func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		read <- n
+		if err != nil {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		}
+	}}, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- edge.Serve(ctx, ln, srv, 0) }()
+	for method, want := range map[string]int64{http.MethodPut: 2 << 20, http.MethodPost: 1 << 20} {
+		req, err := http.NewRequestWithContext(ctx, method, "http://"+ln.Addr().String()+"/", io.LimitReader(zeros{}, 2<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil { // one may be broken off while the body is sent
+			_ = resp.Body.Close()
+		}
+		if n := <-read; n != want {
+			t.Errorf("%s: %d bytes were read, want %d", method, n, want)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

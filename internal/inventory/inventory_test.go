@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -336,6 +337,45 @@ func TestWhatIsPinnedStays(t *testing.T) {
 	}
 	if err := f.SetPin(t.Context(), repo, "not a tag", true); !errors.Is(err, inventory.ErrNotFound) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// addedTo are blobs to whose pins can be added; it counts what is read.
+type addedTo struct {
+	*blobs
+	read map[oci.Digest]int
+}
+
+func (a *addedTo) AddPins(set map[oci.Digest]struct{}) { maps.Copy(a.pinned, set) }
+
+func (a *addedTo) Open(ctx context.Context, d oci.Digest) (store.Blob, error) {
+	a.read[d]++
+	return a.blobs.Open(ctx, d)
+}
+
+// A pin more looks at what it is about, and at none of the others; one less looks at all.
+func TestAPinMoreLooksAtNoOther(t *testing.T) {
+	f := newFixture(t)
+	a := &addedTo{f.blobs, make(map[oci.Digest]int)}
+	v, err := inventory.New(inventory.Options{Refs: f.index, Blobs: a, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo := repository(t, app)
+	one, two := f.image(t, app, "one", "a"), f.image(t, app, "two", "b")
+	f.tag(t, app, "1", one)
+	f.tag(t, app, "2", two)
+	f.blobs.pinned = make(map[oci.Digest]struct{})
+	for _, tag := range []string{"1", "2"} {
+		if err := v.SetPin(t.Context(), repo, tag, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.read[one.Digest] != 1 || a.read[two.Digest] != 1 || len(f.blobs.pinned) != 6 {
+		t.Errorf("the manifests were read %d and %d times, and %d are pinned", a.read[one.Digest], a.read[two.Digest], len(f.blobs.pinned))
+	}
+	if err := v.SetPin(t.Context(), repo, "1", false); err != nil || len(f.blobs.pinned) != 3 {
+		t.Errorf("%d are pinned: %v", len(f.blobs.pinned), err)
 	}
 }
 

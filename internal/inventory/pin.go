@@ -33,7 +33,22 @@ func (v *Inventory) SetPin(ctx context.Context, repo oci.Repository, reference s
 	if err := v.o.Refs.SetPin(ctx, repo, reference, pinned); err != nil {
 		return fmt.Errorf("inventory: %w", err)
 	}
-	return v.repin(ctx)
+	a, ok := v.o.Blobs.(PinAdder)
+	if !pinned || !ok {
+		return v.repin(ctx)
+	}
+	set := make(map[oci.Digest]struct{})
+	if err := v.led(ctx, Pin{Repository: repo, Reference: reference}, set); err != nil {
+		return err
+	}
+	a.AddPins(set)
+	return nil
+}
+
+// A PinAdder are [Blobs] that can be told of more that stays: then one pin more does not
+// cost a look at all the others.
+type PinAdder interface {
+	AddPins(digests map[oci.Digest]struct{})
 }
 
 // Repin tells the blobs anew what is pinned: a tag that is pinned may have moved, and
@@ -62,28 +77,36 @@ func (v *Inventory) pinnedDigests(ctx context.Context) (map[oci.Digest]struct{},
 	}
 	set := make(map[oci.Digest]struct{})
 	for _, p := range pins {
-		desc, err := v.resolve(ctx, p.Repository, p.Reference)
-		if errors.Is(err, ErrNotFound) {
-			d, err := oci.ParseDigest(p.Reference)
-			if err != nil {
-				continue // it has not come yet
-			}
-			desc = oci.Descriptor{Digest: d}
-		} else if err != nil {
+		if err := v.led(ctx, p, set); err != nil {
 			return nil, err
-		}
-		manifests, blobs, err := v.closure(ctx, desc)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range manifests {
-			set[m.Digest] = struct{}{}
-		}
-		for _, b := range blobs {
-			set[b] = struct{}{}
 		}
 	}
 	return set, nil
+}
+
+// led adds to set what a pin leads to; nothing for a tag that has not come yet.
+func (v *Inventory) led(ctx context.Context, p Pin, set map[oci.Digest]struct{}) error {
+	desc, err := v.resolve(ctx, p.Repository, p.Reference)
+	if errors.Is(err, ErrNotFound) {
+		d, err := oci.ParseDigest(p.Reference)
+		if err != nil {
+			return nil // it has not come yet
+		}
+		desc = oci.Descriptor{Digest: d}
+	} else if err != nil {
+		return err
+	}
+	manifests, blobs, err := v.closure(ctx, desc)
+	if err != nil {
+		return err
+	}
+	for _, m := range manifests {
+		set[m.Digest] = struct{}{}
+	}
+	for _, b := range blobs {
+		set[b] = struct{}{}
+	}
+	return nil
 }
 
 // pinned are the references of a repository that are pinned.

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"sampan/internal/oci"
+)
+
+// A fakeIntake answers what is put, one answer after the other.
+type fakeIntake struct {
+	answers []func(w http.ResponseWriter, r *http.Request)
+	offsets []string // that were put
+}
+
+func (f *fakeIntake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n := len(f.offsets)
+	f.offsets = append(f.offsets, r.URL.Query().Get("offset"))
+	if n >= len(f.answers) {
+		http.Error(w, "asked too often", http.StatusTeapot)
+		return
+	}
+	f.answers[n](w, r)
+}
+
+func says(status int, body string) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, body, status) }
+}
+
+// takes reads all and wants these bytes.
+func takes(want string) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		got, err := io.ReadAll(r.Body)
+		if err != nil || string(got) != want {
+			http.Error(w, fmt.Sprintf("got %q, want %q: %v", got, want, err), http.StatusTeapot)
+			return
+		}
+		fmt.Fprintln(w, `{"here": true, "have": 0}`)
+	}
+}
+
+// breaks takes some bytes and breaks the connection.
+func breaks(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.CopyN(io.Discard, r.Body, 3)
+	panic(http.ErrAbortHandler)
+}
+
+// A blob is sent until it is there, from where the mirror wants it, and not longer than it
+// makes sense.
+func TestABlobIsSentFromWhereTheMirrorWantsIt(t *testing.T) {
+	const blob = "0123456789"
+	have := func(n int) func(http.ResponseWriter, *http.Request) {
+		return says(http.StatusRequestedRangeNotSatisfiable, fmt.Sprintf(`{"here": false, "have": %d}`, n))
+	}
+	lie, busy := says(http.StatusUnprocessableEntity, "not those"), says(http.StatusConflict, "somebody else")
+	for _, c := range []struct {
+		name    string
+		answers []func(http.ResponseWriter, *http.Request)
+		offsets []string
+		says    string // the error; empty for none
+	}{
+		{"at once", []func(http.ResponseWriter, *http.Request){takes(blob)}, []string{"0"}, ""},
+		{"some is there", []func(http.ResponseWriter, *http.Request){have(4), takes("456789")}, []string{"0", "4"}, ""},
+		{"it breaks off", []func(http.ResponseWriter, *http.Request){breaks, have(3), takes("3456789")}, []string{"0", "0", "3"}, ""},
+		{"it is gone since", []func(http.ResponseWriter, *http.Request){have(4), have(0), takes(blob)}, []string{"0", "4", "0"}, ""},
+		{"somebody else brings it", []func(http.ResponseWriter, *http.Request){busy, takes(blob)}, []string{"0", "0"}, ""},
+		{"what was there is wrong", []func(http.ResponseWriter, *http.Request){have(4), lie, takes(blob)}, []string{"0", "4", "0"}, ""},
+		{"all of it is wrong", []func(http.ResponseWriter, *http.Request){lie}, []string{"0"}, "not those"},
+		{"wrong again", []func(http.ResponseWriter, *http.Request){have(4), lie, lie}, []string{"0", "4", "0"}, "not those"},
+		{"no room", []func(http.ResponseWriter, *http.Request){says(http.StatusInsufficientStorage, "full")}, []string{"0"}, "raise data.max_size"},
+		{"no token", []func(http.ResponseWriter, *http.Request){says(http.StatusUnauthorized, "token")}, []string{"0"}, "--admin-token-file"},
+		{"no good name", []func(http.ResponseWriter, *http.Request){says(http.StatusBadRequest, "not served")}, []string{"0"}, "not served"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &fakeIntake{answers: c.answers}
+			server := httptest.NewServer(f)
+			defer server.Close()
+			w := newMirrorWriter(&runningMirror{base: server.URL})
+			defer w.close()
+			w.pause = func(_ context.Context, n int, err error) error {
+				if n > 3 {
+					return err
+				}
+				return nil
+			}
+			d := oci.Descriptor{Digest: oci.DigestOf([]byte(blob)), Size: int64(len(blob))}
+			err := w.PutBlob(t.Context(), mustRepository(t, "docker.io/library/app"), d, func(_ context.Context, offset int64) (io.ReadCloser, error) {
+				return io.NopCloser(strings.NewReader(blob[offset:])), nil
+			}, nil)
+			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("got %v", err)
+			}
+			if !slices.Equal(f.offsets, c.offsets) {
+				t.Errorf("it was sent from %v, want %v", f.offsets, c.offsets)
+			}
+		})
+	}
+}
+
+// A blob that cannot be read is not blamed on the mirror.
+func TestABlobThatCannotBeReadIsTheArchivesFault(t *testing.T) {
+	f := &fakeIntake{answers: []func(http.ResponseWriter, *http.Request){takes("x")}}
+	server := httptest.NewServer(f)
+	defer server.Close()
+	w := newMirrorWriter(&runningMirror{base: server.URL})
+	defer w.close()
+	broken := errors.New("the archive is broken")
+	for name, open := range map[string]func() (io.ReadCloser, error){
+		"at once": func() (io.ReadCloser, error) { return nil, broken },
+		"in between": func() (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(bytes.NewReader([]byte("01")), failing{broken})), nil
+		},
+		"early end": func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader([]byte("01"))), nil },
+	} {
+		f.offsets = nil
+		err := w.PutBlob(t.Context(), mustRepository(t, "docker.io/library/app"), oci.Descriptor{Digest: oci.DigestOf(nil), Size: 10}, func(context.Context, int64) (io.ReadCloser, error) { return open() }, nil)
+		if !errors.Is(err, broken) && !(name == "early end" && errors.Is(err, io.ErrUnexpectedEOF)) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if len(f.offsets) > 1 {
+			t.Errorf("%s: it was sent %d times", name, len(f.offsets))
+		}
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func mustRepository(t *testing.T, s string) oci.Repository {
+	t.Helper()
+	r, err := oci.ParseRepository(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
