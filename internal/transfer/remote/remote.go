@@ -169,13 +169,3 @@ func (r *Registry) Has(ctx context.Context, repo oci.Repository, d oci.Descripto
 	}
 	return true, nil
 }
-
-// Tags are all tags of a repository, in lexical order; none where there is no such
-// repository.
-func (r *Registry) Tags(ctx context.Context, repo oci.Repository) ([]oci.Tag, error) {
-	tags, err := r.Registry.Tags(ctx, repo)
-	if oci.CodeOf(err) == oci.CodeNameUnknown {
-		return nil, nil
-	}
-	return tags, err
-}

@@ -16,7 +16,7 @@ const (
 	Unchanged Result = "unchanged"
 	Failed    Result = "failed"
 	Pruned    Result = "pruned" // a tag that the list does not have any more
-	// Kept is such a tag that has the same digest as one that stays: registries that
+	// Kept is such a tag that has the same digest as an image that stays: registries that
 	// delete the manifest with a tag would take that one along.
 	Kept Result = "kept"
 )
@@ -42,6 +42,8 @@ type Report struct {
 	Blobs    int       `json:"blobs"` // that crossed
 	Bytes    int64     `json:"bytes"` // of those
 	Complete bool      `json:"complete"`
+
+	kept map[place]bool // what images are at their targets
 }
 
 // Count tells how many images have a result.

@@ -23,6 +23,7 @@ type memory struct {
 	manifests map[oci.Digest]oci.Manifest
 	blobs     map[oci.Digest][]byte
 	heads     int
+	asked     int // whether something is there
 	reads     int // of manifests and blobs
 	keepTags  bool
 }
@@ -125,6 +126,7 @@ func (m *memory) Referrers(context.Context, oci.Repository, oci.Digest) ([]oci.D
 func (m *memory) Has(_ context.Context, _ oci.Repository, d oci.Descriptor) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.asked++
 	_, blob := m.blobs[d.Digest]
 	_, manifest := m.manifests[d.Digest]
 	return blob || manifest, nil
