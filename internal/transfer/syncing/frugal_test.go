@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -240,7 +241,7 @@ func TestAThousandTagsCostAThousandQuestions(t *testing.T) {
 			switch {
 			case q.Kind == registrytest.KindToken, q.Kind == registrytest.KindTags && q.Status == 200:
 				seen[string(q.Kind)]++
-			case q.Method == "HEAD" && q.Kind == registrytest.KindManifest && q.Status == 200:
+			case q.Method == http.MethodHead && q.Kind == registrytest.KindManifest && q.Status == 200:
 				seen[q.Path]++
 			case q.Status == 401:
 				seen["challenge"]++
