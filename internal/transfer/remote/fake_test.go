@@ -55,6 +55,7 @@ type behavior struct {
 	unavailable  int    // so many manifests are answered with 503 first
 	corruptBlobs bool   // DIGEST_INVALID for each
 	keepsTags    int    // the status of DELETE of a tag; 0 deletes
+	deletions    int    // so many manifests may be deleted, with their tags
 }
 
 func newFake(t *testing.T, b behavior) *fake {
@@ -336,16 +337,27 @@ func (f *fake) manifest(w http.ResponseWriter, r *http.Request, repo, ref string
 	w.WriteHeader(http.StatusCreated)
 }
 
-// delete takes a tag away.
+// delete takes a tag away, or a manifest with its tags.
 func (f *fake) delete(w http.ResponseWriter, repo, ref string) {
-	_, ok := f.manifests[repo][ref]
+	of := f.manifests[repo]
+	m, ok := of[ref]
+	digest := strings.HasPrefix(ref, "sha256:")
 	switch {
-	case f.behave.keepsTags != 0:
-		refuse(w, f.behave.keepsTags, "UNSUPPORTED", "tags stay")
+	case digest && !f.once("deletion", f.behave.deletions):
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "manifests stay")
+	case !digest && f.behave.keepsTags != 0:
+		refuse(w, f.behave.keepsTags, "DIGEST_INVALID", "tags stay")
 	case !ok:
 		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "no such manifest")
+	case digest:
+		for name, have := range of {
+			if string(have.raw) == string(m.raw) {
+				delete(of, name)
+			}
+		}
+		w.WriteHeader(http.StatusAccepted)
 	default:
-		delete(f.manifests[repo], ref)
+		delete(of, ref)
 		w.WriteHeader(http.StatusAccepted)
 	}
 }

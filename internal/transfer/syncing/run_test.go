@@ -276,8 +276,12 @@ func TestNothingIsPrunedWhereSomethingFailed(t *testing.T) {
 	}
 	to.keepTags = true
 	r, got := run(t, versions, from, to, Options{Prune: true})
-	if r.Complete || !slices.Contains(got, ">m.test/a/b:v0 failed") {
-		t.Errorf("a registry that cannot delete: %v", got)
+	var said bytes.Buffer
+	if err := r.WriteText(&said, english); err != nil || r.Complete || !slices.Contains(got, ">m.test/a/b:v0 failed") {
+		t.Errorf("a registry that cannot delete: %v, %v", err, got)
+	}
+	if want := "m.test/a/b:v0: failed: UNSUPPORTED: tags stay here\n"; !strings.Contains(said.String(), want) {
+		t.Errorf("no %q in\n%s", want, said.String())
 	}
 }
 
