@@ -280,16 +280,24 @@ func (c *copier) forPlatforms(_ context.Context, im *image) (*node, error) {
 	if len(im.job.Platforms) == 0 || len(im.root.graph.Manifests) == 0 {
 		return im.root, nil
 	}
+	// Not by the children: two platforms may have one manifest.
+	find := func(p Platform) *node {
+		for _, d := range im.root.graph.Manifests {
+			if p.Matches(d.Platform) && im.seen[d.Digest] != nil {
+				return im.seen[d.Digest]
+			}
+		}
+		return nil
+	}
 	for _, p := range im.job.Platforms {
-		if !slices.ContainsFunc(im.root.children, func(n *node) bool { return p.Matches(n.manifest.Descriptor.Platform) }) {
+		if find(p) == nil {
 			return nil, &NoPlatform{Source: im.job.Source, Platform: p, There: platformsOf(im.root.graph)}
 		}
 	}
 	if len(im.job.Platforms) > 1 {
 		return im.root, nil
 	}
-	i := slices.IndexFunc(im.root.children, func(n *node) bool { return im.job.Platforms[0].Matches(n.manifest.Descriptor.Platform) })
-	return im.root.children[i], nil
+	return find(im.job.Platforms[0]), nil
 }
 
 func platformsOf(g oci.Graph) []Platform {

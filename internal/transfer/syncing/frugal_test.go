@@ -145,6 +145,31 @@ func TestOnePlatformTakesThePlaceOfTheIndex(t *testing.T) {
 	}
 }
 
+// An index may have one manifest for two platforms.
+func TestTwoPlatformsOfOneManifest(t *testing.T) {
+	from, to := newMemory(), newMemory()
+	child := from.manifests[from.add(t, "quay.io/a/b:one", "one")].Descriptor
+	list := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[`, oci.MediaTypeImageIndex)
+	for i, variant := range []string{"v6", "v7"} {
+		child.Platform = &oci.Platform{OS: "linux", Architecture: "arm", Variant: variant}
+		raw, err := json.Marshal(child)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list += []string{"", ","}[i] + string(raw)
+	}
+	raw := []byte(list + "]}")
+	d := oci.DigestOf(raw)
+	from.manifests[d] = oci.Manifest{Descriptor: oci.Descriptor{MediaType: oci.MediaTypeImageIndex, Digest: d, Size: int64(len(raw))}, Bytes: raw}
+	from.tags["quay.io/a/b:both"] = d
+	for platforms, want := range map[string]oci.Digest{"linux/arm/v6, linux/arm/v7": d, "linux/arm/v7": child.Digest} {
+		r, got := run(t, "targets: [m.test/]\nimages: [{source: quay.io/a/b:both, platforms: ["+platforms+"]}]\n", from, to, Options{})
+		if !r.Complete || to.tags["m.test/a/b:both"] != want {
+			t.Errorf("%s: %v, %s; the tag is %s, want %s", platforms, got, r.Images[0].Error, to.tags["m.test/a/b:both"], want)
+		}
+	}
+}
+
 // slowly is a registry that takes a second for each question about a digest.
 type slowly struct {
 	*memory
