@@ -90,7 +90,7 @@ func (b *bench) syncs() (string, error) {
 		}
 	}
 	verdict := map[bool]string{true: "yes", false: "**no**"}
-	return fmt.Sprintf("A repository of %d tags, every other one an index of three manifests, from a simulated registry to a docker-registry 2.8 on the same machine that has all of it. At most one HEAD for each tag at each side, and one list of tags: %s. No other program is quicker: %s.\n\n%s",
+	return fmt.Sprintf("A repository of %d tags, every other one an index of three manifests, from a simulated registry to a docker-registry 2.8 on the same machine that has all of it; of each round the quickest of three runs (of skopeo's, one). At most one HEAD for each tag at each side, and one list of tags: %s. No other program is quicker: %s.\n\n%s",
 		syncedTags, verdict[frugal], verdict[quickest], t.String()), nil
 }
 
@@ -119,7 +119,7 @@ func (b *bench) syncsFrom(trip time.Duration, target *process) ([]*syncRun, erro
 		return nil, err
 	}
 	if trip > 0 {
-		list = slices.DeleteFunc(list, func(c carrier) bool { return strings.HasPrefix(c.name, "skopeo") })
+		list = slices.DeleteFunc(list, slow)
 	}
 	if _, err := b.carry(list[0].args("", "")); err != nil { // the target has everything from here on
 		return nil, err
@@ -129,31 +129,46 @@ func (b *bench) syncsFrom(trip time.Duration, target *process) ([]*syncRun, erro
 		runs = append(runs, &syncRun{name: c.name})
 	}
 	for range b.few(3) {
-		for _, i := range rand.Perm(len(list)) {
-			if err := b.syncOnce(list[i], runs[i], source, target); err != nil {
-				return nil, fmt.Errorf("%s: %w", list[i].name, err)
+		round := make([]cargo, len(list))
+		for range 3 {
+			for _, i := range rand.Perm(len(list)) {
+				if slow(list[i]) && round[i].took > 0 {
+					continue
+				}
+				c, err := b.syncOnce(list[i], runs[i], source, target)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", list[i].name, err)
+				}
+				if round[i].took == 0 || c.took < round[i].took {
+					round[i] = c
+				}
 			}
+		}
+		for i, c := range round {
+			runs[i].times, runs[i].costs = append(runs[i].times, c.took.Seconds()), append(runs[i].costs, c.cpu.Seconds())
 		}
 	}
 	return runs, nil
 }
 
-// syncOnce runs a program and notes what it cost.
-func (b *bench) syncOnce(c carrier, run *syncRun, source *registrytest.Registry, target *process) error {
+// slow tells a program that takes too long to be run often.
+func slow(c carrier) bool { return strings.HasPrefix(c.name, "skopeo") }
+
+// syncOnce runs a program and notes what it asked.
+func (b *bench) syncOnce(c carrier, run *syncRun, source *registrytest.Registry, target *process) (cargo, error) {
 	source.ResetCounts()
 	before, err := methodsOf(target)
 	if err != nil {
-		return err
+		return cargo{}, err
 	}
 	cost, err := b.carry(c.args("", ""))
 	if err != nil {
-		return err
+		return cargo{}, err
 	}
 	after, err := methodsOf(target)
 	if err != nil {
-		return err
+		return cargo{}, err
 	}
-	run.times, run.costs = append(run.times, cost.took.Seconds()), append(run.costs, cost.cpu.Seconds())
 	run.memory = max(run.memory, cost.memory)
 	run.asked = asked{source: source.Count(registrytest.KindAny, http.MethodHead)}
 	run.asked.atSource = source.Count(registrytest.KindAny) - run.asked.source
@@ -164,7 +179,7 @@ func (b *bench) syncOnce(c carrier, run *syncRun, source *registrytest.Registry,
 			run.asked.atTarget += n
 		}
 	}
-	return nil
+	return cost, nil
 }
 
 // addSynced makes the repository. All of it shares its blobs, which are of no interest.

@@ -94,7 +94,7 @@ func (p pruned) tags(t *testing.T, repository string) []string {
 
 // Tags that the list chooses no longer go, by tokens that hold what was asked for; that
 // which is the same image as a tag that stays does not. Registries that keep their tags
-// say so.
+// say so; distribution 3 deletes them by default.
 func TestSyncPrunes(t *testing.T) {
 	olareg := func(t *testing.T) pruned {
 		dir := testDir(t, "pruned")
@@ -114,7 +114,7 @@ func TestSyncPrunes(t *testing.T) {
 		"distribution 3":             {distributionServer(tool("distribution3"), ", delete: {enabled: true}"), true},
 		"olareg":                     {olareg, true},
 		"docker-registry by default": {distributionServer(registryPath, ""), false},
-		"distribution 3 by default":  {distributionServer(tool("distribution3"), ""), false},
+		"distribution 3 by default":  {distributionServer(tool("distribution3"), ""), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := c.start(t)
