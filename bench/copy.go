@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -116,20 +117,41 @@ func answered(p *process) (int64, error) {
 func (b *bench) carry(args []string) (cargo, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "HOME="+b.work)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	began := time.Now()
-	var out []byte
-	err := b.place.do(func() (err error) {
-		out, err = cmd.CombinedOutput()
-		return err
-	})
-	if err != nil {
-		return cargo{}, fmt.Errorf("%w: %s", err, out)
+	if err := b.place.do(cmd.Start); err != nil {
+		return cargo{}, err
 	}
-	c := cargo{took: time.Since(began), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		c.memory = usage.Maxrss << 10
+	ended, most := make(chan struct{}), make(chan int64)
+	go func() { most <- highWater(&process{name: args[0], cmd: cmd}, ended) }()
+	err := cmd.Wait()
+	took := time.Since(began)
+	close(ended)
+	c := cargo{took: took, cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), memory: <-most}
+	if err != nil {
+		return cargo{}, fmt.Errorf("%w: %s", err, out.Bytes())
 	}
 	return c, nil
+}
+
+// highWater looks until the end for the most memory that a process had. What the kernel
+// tells afterwards counts the memory of this program as well, which has started it.
+func highWater(p *process, ended <-chan struct{}) int64 {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	var most int64
+	for {
+		if now, err := p.memory("VmHWM"); err == nil { // it may be gone
+			most = max(most, now)
+		}
+		select {
+		case <-ended:
+			return most
+		case <-look.C:
+		}
+	}
 }
 
 // pushable starts Debian's docker-registry, empty, to be written to.

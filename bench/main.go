@@ -53,6 +53,7 @@ func measurements() []measurement {
 		{"memory", (*bench).footprint},
 		{"wrong", (*bench).wrong},
 		{"copy", (*bench).copies},
+		{"sync", (*bench).syncs},
 	}
 }
 

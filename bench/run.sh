@@ -1,11 +1,11 @@
 #!/bin/bash
-# Measures sampan beside nginx, net/http's file server, docker-registry and
-# distribution 3:
+# Measures sampan beside nginx, net/http's file server, docker-registry,
+# distribution 3, skopeo, crane and regsync:
 #
 #   bench/run.sh [-rounds N] [-kills N] [-write bench/README.md] [case…]
 #
 # Cases: warm small tls cold link throttled lossy fast ahead stampede resets kills
-# memory wrong copy; none means all. Runs on Debian, as root, and installs what is
+# memory wrong copy sync; none means all. Runs on Debian, as root, and installs what is
 # missing. Everything it writes is below bench/.work, but for the soak test of
 # kills, which writes below the system's temporary directory. It leaves neither
 # processes nor network namespaces behind, however it ends.
@@ -42,19 +42,26 @@ if [ ! -x "$work/bin/distribution3" ] || [ "$(cat "$work/bin/distribution3.versi
 	echo "$distribution" >"$work/bin/distribution3.version"
 fi
 
-# crane likewise, at the version that the end-to-end tests pin.
-crane=v0.22.1
-if [ ! -x "$work/bin/crane" ] || [ "$(cat "$work/bin/crane.version" 2>/dev/null)" != "$crane" ]; then
-	rm -rf "$work/crane"
-	mkdir -p "$work/crane"
+# client builds a program of a module likewise.
+client() {
+	local name=$1 module=$2 version=$3 package=$4
+	if [ -x "$work/bin/$name" ] && [ "$(cat "$work/bin/$name.version" 2>/dev/null)" = "$version" ]; then
+		return
+	fi
+	rm -rf "${work:?}/$name"
+	mkdir -p "$work/$name"
 	(
-		cd "$work/crane"
-		go mod init bench.test/crane
-		go get "github.com/google/go-containerregistry@$crane"
-		CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags='-s -w' -o ../bin/crane github.com/google/go-containerregistry/cmd/crane
+		cd "$work/$name"
+		go mod init "bench.test/$name"
+		go get "$module@$version"
+		CGO_ENABLED=0 go build -mod=mod -trimpath -ldflags='-s -w' -o "../bin/$name" "$module/$package"
 	)
-	echo "$crane" >"$work/bin/crane.version"
-fi
+	echo "$version" >"$work/bin/$name.version"
+}
+
+# The versions are those that the end-to-end tests pin, of regctl for regsync.
+client crane github.com/google/go-containerregistry v0.22.1 cmd/crane
+client regsync github.com/regclient/regclient v0.11.7 cmd/regsync
 
 CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$work/bin/" ./cmd/sampan ./bench ./bench/load ./bench/fileserver ./bench/longlink
 

@@ -26,6 +26,7 @@ go_clients() {
 	crane github.com/google/go-containerregistry v0.22.1 cmd/crane
 	regctl github.com/regclient/regclient v0.11.7 cmd/regctl
 	olareg github.com/olareg/olareg v0.2.2 cmd/olareg
+	distribution3 github.com/distribution/distribution/v3 v3.0.0 cmd/registry
 	oras oras.land/oras v1.2.3 cmd/oras
 	containerd2 github.com/containerd/containerd/v2 v2.1.4 cmd/containerd
 	ctr2 github.com/containerd/containerd/v2 v2.1.4 cmd/ctr

@@ -40,6 +40,7 @@ func newSyncCommand() *cobra.Command {
 	f.StringSliceVar(&o.to, "to", nil, text("`TARGET` of what the list gives none, such as registry.example.com/mirror/; may be repeated", "列表未指定目标时的目标 `TARGET`，例如 registry.example.com/mirror/；可重复"))
 	f.BoolVar(&o.prune, "prune", false, text("delete tags at the targets that the list chooses no longer", "删除目标上列表不再选中的标签"))
 	f.BoolVarP(&o.yes, "yes", "y", false, text("delete without asking", "删除时不询问"))
+	f.BoolVar(&o.verify, "verify", false, text("ask the targets for all manifests below each tag, not only for where it points", "向目标逐一确认每个标签之下的所有清单，而不只是标签的指向"))
 	f.BoolVar(&o.dryRun, "dry-run", false, text("only tell what would be copied and deleted", "只说明将复制和删除什么"))
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text or json", "输出格式 `FORMAT`：text 或 json"))
 	o.registries.addFlags(f)
@@ -54,7 +55,8 @@ func newSyncCommand() *cobra.Command {
 type syncOptions struct {
 	file, constants, output, metrics string
 	kubeadm, to                      []string
-	prune, yes, dryRun, quiet        bool
+	prune, yes, verify               bool
+	dryRun, quiet                    bool
 	progress                         progressFlag
 	registries                       registryOptions
 }
@@ -171,7 +173,7 @@ func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report,
 	}
 	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.output == "json", copyStates())
 	r := syncing.Run(ctx, items, failed, syncing.Options{
-		Reader: places.source, Target: places.target, Prune: prune,
+		Reader: places.source, Target: places.target, Prune: prune, Verify: o.verify,
 		Copy: transfer.Options{DryRun: o.dryRun, Progress: show},
 	})
 	show.Close()

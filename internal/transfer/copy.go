@@ -16,8 +16,9 @@ import (
 
 // Defaults of [Options].
 const (
-	defaultBlobs  = 6
-	defaultImages = 4
+	defaultBlobs   = 6
+	defaultImages  = 4
+	defaultLookups = 8
 )
 
 // A Collision is two sources that would have the same name at the target.
@@ -48,7 +49,7 @@ func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) 
 	if err := named(jobs, func(int) oci.Digest { return oci.Digest{} }); err != nil {
 		return c.report(images), err
 	}
-	c.each(ctx, images, c.plan)
+	c.each(ctx, images, max(c.o.Images, c.o.Lookups), c.plan)
 	// Tags are known by now: what they point at may be the same after all, or not.
 	if err := named(jobs, func(i int) oci.Digest { return images[i].result.Descriptor.Digest }); err != nil {
 		return c.report(images), err
@@ -61,7 +62,7 @@ func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) 
 	if !failed || c.o.KeepGoing {
 		c.expect(ctx, images)
 		if !o.DryRun {
-			c.each(ctx, images, c.carry)
+			c.each(ctx, images, c.o.Images, c.carry)
 		}
 	}
 	var errs []error
@@ -109,6 +110,8 @@ type copier struct {
 	w     Writer
 	o     Options
 	blobs chan struct{} // a place for each blob that may move at once
+	// lookups has a place for each question that may be asked at once.
+	lookups chan struct{}
 
 	mu      sync.Mutex
 	byBlob  map[oci.Digest]*blobState
@@ -131,6 +134,9 @@ func newCopier(w Writer, o Options) *copier {
 	if o.Images <= 0 {
 		o.Images = defaultImages
 	}
+	if o.Lookups <= 0 {
+		o.Lookups = defaultLookups
+	}
 	if o.Progress == nil {
 		o.Progress = progress.None()
 	}
@@ -138,15 +144,15 @@ func newCopier(w Writer, o Options) *copier {
 		o.Pause = Backoff
 	}
 	return &copier{
-		w: w, o: o, blobs: make(chan struct{}, o.Blobs),
+		w: w, o: o, blobs: make(chan struct{}, o.Blobs), lookups: make(chan struct{}, o.Lookups),
 		byBlob: map[oci.Digest]*blobState{}, byPut: map[place]*flight{},
 	}
 }
 
-// each does a step for all images that have not failed, some at once.
-func (c *copier) each(ctx context.Context, images []*image, step func(context.Context, *image) error) {
+// each does a step for all images that have not failed, as many at once as limit says.
+func (c *copier) each(ctx context.Context, images []*image, limit int, step func(context.Context, *image) error) {
 	var g errgroup.Group
-	g.SetLimit(c.o.Images)
+	g.SetLimit(limit)
 	for _, im := range images {
 		if im.result.Err != nil {
 			continue

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"sampan/internal/oci"
 )
@@ -52,9 +55,14 @@ type image struct {
 	root   *node
 	// extra are referrers, and what cosign's tags name, after what they refer to.
 	extra    []*node
-	attached bool // extra is not empty
-	seen     map[oci.Digest]*node
+	attached bool                          // extra is not empty
 	lacks    map[oci.Digest]oci.Descriptor // blobs that are needed and not at the source
+	// held tells of digests whether the target's repository has their manifests; what is
+	// not in it has to be asked.
+	held map[oci.Digest]bool
+
+	mu   sync.Mutex // of seen, while children are looked at together
+	seen map[oci.Digest]*node
 }
 
 // A node is one manifest of an image.
@@ -69,17 +77,27 @@ type node struct {
 
 // plan looks at one job: what the source has, and what of its manifests the target has.
 func (c *copier) plan(ctx context.Context, im *image) error {
-	im.seen = map[oci.Digest]*node{}
+	im.seen, im.held = map[oci.Digest]*node{}, map[oci.Digest]bool{}
+	if done, err := c.pinned(ctx, im); err != nil || done {
+		return err
+	}
 	d, err := c.resolve(ctx, im.job)
 	if err != nil {
 		return err
 	}
-	im.result.Descriptor = d
-	missing, err := c.tagsToSet(ctx, im.job, d)
+	at, err := c.pointing(ctx, im.job)
 	if err != nil {
 		return err
 	}
-	if len(missing) == 0 && len(im.job.Tags) > 0 && !im.job.Referrers && !isIndex(d.MediaType) {
+	for _, have := range at {
+		im.held[have.Digest] = true
+		if have.Digest == d.Digest && d.MediaType == "" {
+			d = have
+		}
+	}
+	im.result.Descriptor = d
+	missing := unlike(im.job.Tags, at, d.Digest)
+	if len(missing) == 0 && c.settled(im.job, d) {
 		im.result.Unchanged = true
 		return nil
 	}
@@ -91,12 +109,7 @@ func (c *copier) plan(ctx context.Context, im *image) error {
 	}
 	root := im.root.manifest.Descriptor
 	im.result.Descriptor = oci.Descriptor{MediaType: root.MediaType, Digest: root.Digest, Size: root.Size}
-	if root.Digest != d.Digest {
-		if missing, err = c.tagsToSet(ctx, im.job, root); err != nil {
-			return err
-		}
-	}
-	im.root.tags = missing
+	im.root.tags = unlike(im.job.Tags, at, root.Digest)
 	if im.job.Referrers {
 		if err := c.referrers(ctx, im); err != nil {
 			return err
@@ -113,6 +126,31 @@ func (c *copier) plan(ctx context.Context, im *image) error {
 	return c.leftOut(ctx, im)
 }
 
+// pinned tells whether a job that names nothing but a digest is done, where that may be
+// told by the target alone.
+func (c *copier) pinned(ctx context.Context, im *image) (bool, error) {
+	job := im.job
+	if !c.o.Trust || job.Source.Digest.IsZero() || len(job.Tags) > 0 || len(job.Platforms) > 0 || job.Referrers {
+		return false, nil
+	}
+	// Any type of a manifest will do: the registry knows which one it is.
+	d := oci.Descriptor{MediaType: oci.MediaTypeImageIndex, Digest: job.Source.Digest, Size: -1}
+	here, err := c.has(ctx, job.Target, d)
+	im.held[d.Digest] = here
+	im.result.Unchanged = here
+	im.result.Descriptor = oci.Descriptor{Digest: d.Digest, Size: -1}
+	return here, err
+}
+
+// settled tells whether a job, whose tags all point at d, needs no closer look: d is no
+// index, or one that is trusted to be whole.
+func (c *copier) settled(job Job, d oci.Descriptor) bool {
+	if len(job.Tags) == 0 || job.Referrers {
+		return false
+	}
+	return d.MediaType != "" && !isIndex(d.MediaType) || c.o.Trust && len(job.Platforms) == 0
+}
+
 // toDo tells whether anything is to be put.
 func (n *node) toDo() bool {
 	return !n.here || len(n.tags) > 0 || slices.ContainsFunc(n.children, (*node).toDo)
@@ -127,67 +165,58 @@ func (c *copier) resolve(ctx context.Context, job Job) (oci.Descriptor, error) {
 	if d := job.Source.Digest; !d.IsZero() {
 		return oci.Descriptor{Digest: d, Size: -1}, nil
 	}
-	return again(ctx, c, func() (oci.Descriptor, error) {
+	return ask(ctx, c, func() (oci.Descriptor, error) {
 		return job.Reader.ResolveTag(ctx, job.Source.Repository, job.Source.Tag)
 	})
-}
-
-// tagsToSet are those of a job that do not point at d.
-func (c *copier) tagsToSet(ctx context.Context, job Job, d oci.Descriptor) ([]oci.Tag, error) {
-	r, ok := c.w.(TagResolver)
-	if !ok {
-		return job.Tags, nil
-	}
-	var list []oci.Tag
-	for _, tag := range job.Tags {
-		have, err := again(ctx, c, func() (oci.Descriptor, error) { return r.ResolveTag(ctx, job.Target, tag) })
-		if err != nil && !oci.IsUnknown(err) {
-			return nil, err
-		}
-		if err != nil || have.Digest != d.Digest {
-			list = append(list, tag)
-		}
-	}
-	return list, nil
 }
 
 // look reads a manifest and what is below it. What the target has, and what cannot miss
 // anything there, is not read.
 func (c *copier) look(ctx context.Context, im *image, d oci.Descriptor, depth int) (*node, error) {
-	if n := im.seen[d.Digest]; n != nil {
-		return n, nil
+	n, first, err := im.node(d, depth)
+	if err != nil || !first {
+		return n, err
 	}
-	if depth > maxDepth || len(im.seen) >= maxManifests {
-		return nil, fmt.Errorf("%s %w", im.job.Source, ErrTooMany)
-	}
-	n := &node{manifest: oci.Manifest{Descriptor: d}}
-	im.seen[d.Digest] = n
 	leaf := depth > 0 && d.MediaType != "" && !isIndex(d.MediaType)
 	if leaf && !im.job.Referrers {
-		var err error
-		if n.here, err = c.has(ctx, im.job.Target, d); err != nil || n.here {
+		if n.here, err = c.hasManifest(ctx, im, d); err != nil || n.here {
 			return n, err
 		}
 	}
-	err := c.read(ctx, im, n)
+	err = c.read(ctx, im, n)
 	if depth > 0 && im.job.Partial && oci.IsUnknown(err) {
 		return n, c.elsewhere(ctx, im, n)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !leaf || im.job.Referrers {
-		var err error
-		if n.here, err = c.has(ctx, im.job.Target, n.manifest.Descriptor); err != nil {
+	replaced := depth == 0 && len(im.job.Platforms) == 1 && len(n.graph.Manifests) > 0 // by one of its children
+	if (!leaf || im.job.Referrers) && !replaced {
+		if n.here, err = c.hasManifest(ctx, im, n.manifest.Descriptor); err != nil {
 			return nil, err
 		}
 	}
 	return n, c.below(ctx, im, n, depth)
 }
 
+// node is that of a digest, and whether it is new: then the caller looks at it.
+func (im *image) node(d oci.Descriptor, depth int) (*node, bool, error) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if n := im.seen[d.Digest]; n != nil {
+		return n, false, nil
+	}
+	if depth > maxDepth || len(im.seen) >= maxManifests {
+		return nil, false, fmt.Errorf("%s %w", im.job.Source, ErrTooMany)
+	}
+	n := &node{manifest: oci.Manifest{Descriptor: d}}
+	im.seen[d.Digest] = n
+	return n, true, nil
+}
+
 // read fetches the manifest of a node.
 func (c *copier) read(ctx context.Context, im *image, n *node) error {
-	m, err := again(ctx, c, func() (oci.Manifest, error) {
+	m, err := ask(ctx, c, func() (oci.Manifest, error) {
 		return im.job.Reader.Manifest(ctx, im.job.Source.Repository, n.manifest.Descriptor.Digest)
 	})
 	if err != nil {
@@ -200,23 +229,32 @@ func (c *copier) read(ctx context.Context, im *image, n *node) error {
 	return err
 }
 
-// below looks at the children of an index; those that no platform asked for needs are
-// left out.
+// below looks at the children of an index, some at once; those that no platform asked
+// for needs are left out.
 func (c *copier) below(ctx context.Context, im *image, n *node, depth int) error {
-	for _, child := range n.graph.Manifests {
+	var blobs []oci.Descriptor
+	children := make([]*node, len(n.graph.Manifests))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.o.Lookups)
+	for i, child := range n.graph.Manifests {
 		if len(im.job.Platforms) > 0 && !wanted(im.job.Platforms, child, n.graph.Manifests) {
 			continue
 		}
 		if !oci.IsManifestType(child.MediaType) {
-			n.graph.Blobs = append(n.graph.Blobs, child)
+			blobs = append(blobs, child)
 			continue
 		}
-		below, err := c.look(ctx, im, child, depth+1)
-		if err != nil {
+		g.Go(func() error {
+			var err error
+			children[i], err = c.look(ctx, im, child, depth+1)
 			return err
-		}
-		n.children = append(n.children, below)
+		})
 	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	n.graph.Blobs = append(n.graph.Blobs, blobs...)
+	n.children = slices.DeleteFunc(children, func(child *node) bool { return child == nil })
 	return nil
 }
 
@@ -242,16 +280,24 @@ func (c *copier) forPlatforms(_ context.Context, im *image) (*node, error) {
 	if len(im.job.Platforms) == 0 || len(im.root.graph.Manifests) == 0 {
 		return im.root, nil
 	}
+	// Not by the children: two platforms may have one manifest.
+	find := func(p Platform) *node {
+		for _, d := range im.root.graph.Manifests {
+			if p.Matches(d.Platform) && im.seen[d.Digest] != nil {
+				return im.seen[d.Digest]
+			}
+		}
+		return nil
+	}
 	for _, p := range im.job.Platforms {
-		if !slices.ContainsFunc(im.root.children, func(n *node) bool { return p.Matches(n.manifest.Descriptor.Platform) }) {
+		if find(p) == nil {
 			return nil, &NoPlatform{Source: im.job.Source, Platform: p, There: platformsOf(im.root.graph)}
 		}
 	}
 	if len(im.job.Platforms) > 1 {
 		return im.root, nil
 	}
-	i := slices.IndexFunc(im.root.children, func(n *node) bool { return im.job.Platforms[0].Matches(n.manifest.Descriptor.Platform) })
-	return im.root.children[i], nil
+	return find(im.job.Platforms[0]), nil
 }
 
 func platformsOf(g oci.Graph) []Platform {
@@ -301,33 +347,4 @@ func (im *image) all() []*node {
 		walk(n)
 	}
 	return list
-}
-
-func (c *copier) has(ctx context.Context, repo oci.Repository, d oci.Descriptor) (bool, error) {
-	return again(ctx, c, func() (bool, error) { return c.w.Has(ctx, repo, d) })
-}
-
-// maxAsked is how many times a question is asked that nobody answers, where nobody says
-// when to come back: a person who has mistyped a host waits for it.
-const maxAsked = 3
-
-// again asks until there is an answer, for as long as Options.Pause allows.
-func again[T any](ctx context.Context, c *copier, ask func() (T, error)) (T, error) {
-	for n := 1; ; n++ {
-		v, err := ask()
-		if err == nil || oci.IsAnswer(err) || ctx.Err() != nil {
-			return v, err
-		}
-		if n >= maxAsked && !saysWhen(err) {
-			return v, err
-		}
-		if err := c.o.Pause(ctx, n, err); err != nil {
-			return v, err
-		}
-	}
-}
-
-func saysWhen(err error) bool {
-	var e *oci.Error
-	return errors.As(err, &e) && e.RetryAfter > 0
 }

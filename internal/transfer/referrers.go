@@ -34,7 +34,7 @@ func (c *copier) referrers(ctx context.Context, im *image) error {
 // referring looks at what refers to one digest and was not seen before.
 func (c *copier) referring(ctx context.Context, im *image, digest oci.Digest) ([]*node, error) {
 	repo := im.job.Source.Repository
-	list, err := again(ctx, c, func() ([]oci.Descriptor, error) { return im.job.Reader.Referrers(ctx, repo, digest) })
+	list, err := ask(ctx, c, func() ([]oci.Descriptor, error) { return im.job.Reader.Referrers(ctx, repo, digest) })
 	if err != nil && !oci.IsUnknown(err) {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (c *copier) referring(ctx context.Context, im *image, digest oci.Digest) ([
 // tagged looks at what a tag of the source names; nil where there is no such tag, or
 // where it was seen before.
 func (c *copier) tagged(ctx context.Context, im *image, tag oci.Tag) (*node, error) {
-	d, err := again(ctx, c, func() (oci.Descriptor, error) {
+	d, err := ask(ctx, c, func() (oci.Descriptor, error) {
 		return im.job.Reader.ResolveTag(ctx, im.job.Source.Repository, tag)
 	})
 	if oci.IsUnknown(err) || err == nil && im.seen[d.Digest] != nil {
@@ -81,6 +81,7 @@ func (c *copier) tagged(ctx context.Context, im *image, tag oci.Tag) (*node, err
 	if err != nil {
 		return nil, err
 	}
-	n.tags, err = c.tagsToSet(ctx, Job{Target: im.job.Target, Tags: []oci.Tag{tag}}, d)
+	at, err := c.pointing(ctx, Job{Target: im.job.Target, Tags: []oci.Tag{tag}})
+	n.tags = unlike([]oci.Tag{tag}, at, d.Digest)
 	return n, err
 }

@@ -16,6 +16,14 @@
 //   - what a partial source leaves out is taken from where the target has it, or told
 //     before anything is sent.
 //
+// What the target has is asked manifest by manifest, because it may hold an index
+// without all of its children: copies for several platforms make such ones, and other
+// programs do. With [Options.Trust] an index at the target is taken for whole instead,
+// because a copy puts it after its children. With nothing to do, a tag then costs one
+// question at its source and one at its target. What that overlooks is an index that was
+// put for some platforms, where all are wanted now, and children that the target has
+// lost since.
+//
 // It knows neither registries nor archives, and does not decide how things are
 // named: readers and writers arrive with the jobs. It does not convert anything
 // and deletes nothing.
@@ -117,6 +125,13 @@ type Job struct {
 type Options struct {
 	// Blobs and Images bound how many are carried at once; zero means 6 and 4.
 	Blobs, Images int
+	// Lookups bounds how many questions are asked at once of what source and target have;
+	// zero means 8.
+	Lookups int
+	// Trust takes an index for whole at the target where a tag of it points at it, or,
+	// for a job of a digest alone, where it is there at all: see the package comment.
+	// Jobs with Platforms or Referrers are looked at in any case.
+	Trust bool
 	// KeepGoing carries the other jobs where the source or the target of one cannot be
 	// looked at; otherwise nothing is sent then.
 	KeepGoing bool

@@ -47,12 +47,26 @@ type Pushed struct {
 
 type scopeKey struct{}
 
-// alsoScope adds what a context needs besides to the scope of a token.
+// alsoScope adds what a request needs besides to the scope of a token, which is that of
+// its repository.
 func alsoScope(ctx context.Context, scope string) string {
 	if more, ok := ctx.Value(scopeKey{}).(string); ok {
-		return scope + " " + more
+		return scope + more
 	}
 	return scope
+}
+
+// withScope notes what a request needs besides: deleting is an action of its own (token
+// scope documentation, "Resource Actions"), and From a repository of its own.
+func (p Push) withScope(ctx context.Context, ep *endpoint) context.Context {
+	switch {
+	case p.Method == http.MethodDelete:
+		return context.WithValue(ctx, scopeKey{}, ",delete")
+	case !p.From.IsZero():
+		return context.WithValue(ctx, scopeKey{}, " "+ep.pull(p.From))
+	default:
+		return ctx
+	}
 }
 
 // Push sends one request to the preferred endpoint, as the first account for the
@@ -63,9 +77,7 @@ func alsoScope(ctx context.Context, scope string) string {
 func (r *Registry) Push(ctx context.Context, p Push) (Pushed, error) {
 	ep := &endpoint{r.endpoints[0].site, r.accountsFor(p.Repository)[0]}
 	u := p.address(ep)
-	if !p.From.IsZero() {
-		ctx = context.WithValue(ctx, scopeKey{}, ep.pull(p.From))
-	}
+	ctx = p.withScope(ctx, ep)
 	own := origin(u) == origin(ep.base)
 	var g grant
 	if own {

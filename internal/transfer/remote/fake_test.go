@@ -54,6 +54,8 @@ type behavior struct {
 	auth         bool   // tokens for the right scope are wanted
 	unavailable  int    // so many manifests are answered with 503 first
 	corruptBlobs bool   // DIGEST_INVALID for each
+	keepsTags    int    // the status of DELETE of a tag; 0 deletes
+	deletions    int    // so many manifests may be deleted, with their tags
 }
 
 func newFake(t *testing.T, b behavior) *fake {
@@ -139,6 +141,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/blobs/":
 		f.blob(w, repo, below)
 	case "/manifests/":
+		if r.Method == http.MethodDelete {
+			f.delete(w, repo, below)
+			return
+		}
 		f.manifest(w, r, repo, below)
 	default:
 		if f.behave.noReferrers || kind != "/referrers/" {
@@ -150,14 +156,26 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// authorized tells whether the token, which says what was asked for, allows a request.
 func (f *fake) authorized(r *http.Request, repo string) bool {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	want := "repository:" + strings.ReplaceAll(repo, "/", ".") + ":pull,push"
-	scopes := strings.Split(token, ";")
-	if from := r.URL.Query().Get("from"); from != "" && !slices.Contains(scopes, "repository:"+strings.ReplaceAll(from, "/", ".")+":pull") {
+	allows := func(repo, action string) bool {
+		return slices.ContainsFunc(strings.Split(token, ";"), func(scope string) bool {
+			actions, ok := strings.CutPrefix(scope, "repository:"+strings.ReplaceAll(repo, "/", ".")+":")
+			return ok && slices.Contains(strings.Split(actions, ","), action)
+		})
+	}
+	if from := r.URL.Query().Get("from"); from != "" && !allows(from, "pull") {
 		return false
 	}
-	return slices.Contains(scopes, want)
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return allows(repo, "pull")
+	case http.MethodDelete:
+		return allows(repo, "delete")
+	default:
+		return allows(repo, "push")
+	}
 }
 
 func (f *fake) blob(w http.ResponseWriter, repo, digest string) {
@@ -317,6 +335,31 @@ func (f *fake) manifest(w http.ResponseWriter, r *http.Request, repo, ref string
 		w.Header().Set("OCI-Subject", doc.Subject.Digest.String())
 	}
 	w.WriteHeader(http.StatusCreated)
+}
+
+// delete takes a tag away, or a manifest with its tags.
+func (f *fake) delete(w http.ResponseWriter, repo, ref string) {
+	of := f.manifests[repo]
+	m, ok := of[ref]
+	digest := strings.HasPrefix(ref, "sha256:")
+	switch {
+	case digest && !f.once("deletion", f.behave.deletions):
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "manifests stay")
+	case !digest && f.behave.keepsTags != 0:
+		refuse(w, f.behave.keepsTags, "DIGEST_INVALID", "tags stay")
+	case !ok:
+		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "no such manifest")
+	case digest:
+		for name, have := range of {
+			if string(have.raw) == string(m.raw) {
+				delete(of, name)
+			}
+		}
+		w.WriteHeader(http.StatusAccepted)
+	default:
+		delete(of, ref)
+		w.WriteHeader(http.StatusAccepted)
+	}
 }
 
 // complete tells whether all that a manifest names is there.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -163,19 +162,4 @@ func (r *Registry) turn(ctx context.Context, subject oci.Digest) (func(), error)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-}
-
-// DeleteTag takes a tag away, and nothing else (distribution specification, "Deleting
-// tags"). It fails with UNSUPPORTED where the registry does not do that.
-func (r *Registry) DeleteTag(ctx context.Context, repo oci.Repository, tag oci.Tag) error {
-	a, err := r.Push(ctx, upstream.Push{Method: http.MethodDelete, Repository: repo, Below: "manifests/" + tag.String()})
-	switch {
-	case err != nil:
-		return err
-	case a.Err == nil, a.Status == http.StatusNotFound && !errors.Is(a.Err, &oci.Error{Code: oci.CodeUnsupported}):
-		return nil
-	case a.Status == http.StatusBadRequest, a.Status == http.StatusMethodNotAllowed, a.Status == http.StatusNotImplemented:
-		return oci.Errorf(oci.CodeUnsupported, "%s cannot delete a tag: %w", r.name, a.Err)
-	}
-	return a.Err
 }

@@ -80,6 +80,7 @@ type Registry struct {
 	mu        sync.Mutex
 	subjects  map[oci.Digest]chan struct{} // the turn at the list of what refers to a digest
 	referrers map[oci.Repository]bool      // whether a repository has the referrers API
+	deletes   map[oci.Repository]bool      // repositories that were seen to delete manifests
 }
 
 var (
@@ -129,6 +130,7 @@ func Open(name oci.Registry, o Options, writing bool) (*Registry, error) {
 	return &Registry{
 		Registry: u, name: name, pause: pause,
 		subjects: map[oci.Digest]chan struct{}{}, referrers: map[oci.Repository]bool{},
+		deletes: map[oci.Repository]bool{},
 	}, nil
 }
 
@@ -168,14 +170,4 @@ func (r *Registry) Has(ctx context.Context, repo oci.Repository, d oci.Descripto
 		return false, nil // cut off, or something else: it is put again
 	}
 	return true, nil
-}
-
-// Tags are all tags of a repository, in lexical order; none where there is no such
-// repository.
-func (r *Registry) Tags(ctx context.Context, repo oci.Repository) ([]oci.Tag, error) {
-	tags, err := r.Registry.Tags(ctx, repo)
-	if oci.CodeOf(err) == oci.CodeNameUnknown {
-		return nil, nil
-	}
-	return tags, err
 }

@@ -2,12 +2,14 @@ package syncing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"sampan/internal/oci"
+	"sampan/internal/transfer"
 )
 
 // An Item is one image of a list and one place where it goes.
@@ -90,7 +92,7 @@ func (s *Source) images(ctx context.Context, reader func(oci.Registry) (oci.Read
 		if err != nil {
 			return nil, err
 		}
-		there, err := r.Tags(ctx, s.ref.Repository)
+		there, err := patiently(ctx, func() ([]oci.Tag, error) { return r.Tags(ctx, s.ref.Repository) })
 		if err != nil {
 			return nil, err
 		}
@@ -101,6 +103,16 @@ func (s *Source) images(ctx context.Context, reader func(oci.Registry) (oci.Read
 		refs = append(refs, oci.Reference{Repository: s.ref.Repository, Tag: tag})
 	}
 	return refs, nil
+}
+
+// patiently asks again where a registry limits the rate and says for how long.
+func patiently[T any](ctx context.Context, question func() (T, error)) (T, error) {
+	for n := 1; ; n++ {
+		v, err := question()
+		if !errors.Is(err, &oci.Error{Code: oci.CodeTooManyRequests}) || transfer.Backoff(ctx, n, err) != nil {
+			return v, err
+		}
+	}
 }
 
 // items are the places where an image goes.

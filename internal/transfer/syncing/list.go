@@ -7,7 +7,11 @@
 //
 // The package promises that an image that goes wrong keeps no other from going, that
 // two sources never get one name, and that nothing is deleted that the list does not
-// look after. It does not know how to reach a registry: readers and targets are
+// look after. With nothing to do, a tag costs one HEAD at its source and one at its
+// target, and an image that is named by its digest one at its target: what a tag points
+// at is taken to be whole there, as [transfer.Options] says under Trust, unless
+// [Options] ask to Verify. A list that chooses platforms or wants referrers costs more,
+// since the target may have others. It does not know how to reach a registry: readers and targets are
 // handed in.
 package syncing
 

@@ -16,7 +16,7 @@ const (
 	Unchanged Result = "unchanged"
 	Failed    Result = "failed"
 	Pruned    Result = "pruned" // a tag that the list does not have any more
-	// Kept is such a tag that has the same digest as one that stays: registries that
+	// Kept is such a tag that has the same digest as an image that stays: registries that
 	// delete the manifest with a tag would take that one along.
 	Kept Result = "kept"
 )
@@ -42,6 +42,8 @@ type Report struct {
 	Blobs    int       `json:"blobs"` // that crossed
 	Bytes    int64     `json:"bytes"` // of those
 	Complete bool      `json:"complete"`
+
+	kept map[place]bool // what images are at their targets
 }
 
 // Count tells how many images have a result.
@@ -67,22 +69,21 @@ func (r *Report) WriteText(w io.Writer, text func(english, chinese string) strin
 	}
 	var b strings.Builder
 	for _, o := range r.Images {
-		switch {
-		case o.Result == Unchanged:
+		if o.Result == Unchanged {
 			continue
-		case o.Source == "":
-			fmt.Fprintf(&b, "%s: %s\n", o.Target, word[o.Result])
-		case o.Target == "":
-			fmt.Fprintf(&b, "%s: %s", o.Source, word[o.Result])
-		default:
-			fmt.Fprintf(&b, "%s → %s: %s", o.Source, o.Target, word[o.Result])
 		}
-		if o.Source != "" {
-			if o.Error != "" {
-				b.WriteString(": " + o.Error)
-			}
-			b.WriteByte('\n')
+		name := o.Source // of what was pruned: the target's
+		switch {
+		case name == "":
+			name = o.Target
+		case o.Target != "":
+			name += " → " + o.Target
 		}
+		fmt.Fprintf(&b, "%s: %s", name, word[o.Result])
+		if o.Error != "" {
+			b.WriteString(": " + o.Error)
+		}
+		b.WriteByte('\n')
 	}
 	var sum []string
 	for _, of := range results() {

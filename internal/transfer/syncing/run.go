@@ -16,11 +16,11 @@ import (
 type Target interface {
 	transfer.Writer
 	transfer.TagResolver
-	// Tags are all of a repository, in lexical order; none where there is no such
-	// repository.
+	// Tags are all of a repository, in lexical order. It fails with NAME_UNKNOWN where
+	// there is no such repository.
 	Tags(ctx context.Context, repo oci.Repository) ([]oci.Tag, error)
-	// DeleteTag takes a tag away. It fails with UNSUPPORTED where the registry cannot
-	// do that without taking others with it.
+	// DeleteTag takes a tag away; one that is not there is no error. It fails with
+	// UNSUPPORTED where the registry cannot do that.
 	DeleteTag(ctx context.Context, repo oci.Repository, tag oci.Tag) error
 }
 
@@ -31,6 +31,9 @@ type Options struct {
 	// Prune deletes, in repositories of which the list chooses tags, those that it does
 	// not have, once all images are there.
 	Prune bool
+	// Verify asks the targets for all manifests below a tag that points where it should;
+	// otherwise these are taken to be there ([transfer.Options.Trust]).
+	Verify bool
 	// Copy is how images are carried; its DryRun is that of the run.
 	Copy transfer.Options
 }
@@ -90,7 +93,7 @@ func (r *Report) copy(ctx context.Context, registry oci.Registry, items []Item, 
 		return
 	}
 	options := o.Copy
-	options.KeepGoing = true
+	options.KeepGoing, options.Trust = true, !o.Verify
 	report, err := transfer.Copy(ctx, jobs, target, options)
 	r.Blobs, r.Bytes = r.Blobs+report.Sent.Blobs, r.Bytes+report.Sent.Bytes
 	for i, it := range of {
@@ -101,6 +104,7 @@ func (r *Report) copy(ctx context.Context, registry oci.Registry, items []Item, 
 			fail(it, report.Images[i].Err)
 		default:
 			done := report.Images[i]
+			r.keep(it.Target, done.Descriptor.Digest)
 			out := Outcome{Source: it.Source.String(), Target: it.name(), Digest: done.Descriptor.Digest.String(), Result: Copied}
 			if done.Unchanged {
 				out.Result = Unchanged
@@ -142,13 +146,17 @@ func (it Item) name() string {
 // Doomed are the tags that pruning would delete: those of repositories whose tags the
 // list chooses, that no item has. Tags of signatures belong to images and stay.
 func Doomed(ctx context.Context, items []Item, target func(oci.Registry) (Target, error)) ([]oci.Reference, error) {
-	wanted := make(map[oci.Repository][]oci.Tag)
+	type name struct {
+		repo oci.Repository
+		tag  oci.Tag
+	}
+	wanted := make(map[name]bool)
 	var order []oci.Repository
 	for _, it := range items {
 		if it.Pruned && !slices.Contains(order, it.Target) {
 			order = append(order, it.Target)
 		}
-		wanted[it.Target] = append(wanted[it.Target], it.Tag)
+		wanted[name{it.Target, it.Tag}] = true
 	}
 	var doomed []oci.Reference
 	for _, repo := range order {
@@ -156,7 +164,7 @@ func Doomed(ctx context.Context, items []Item, target func(oci.Registry) (Target
 		if err != nil {
 			return nil, err
 		}
-		there, err := at.Tags(ctx, repo)
+		there, err := patiently(ctx, func() ([]oci.Tag, error) { return at.Tags(ctx, repo) })
 		if errors.Is(err, oci.ErrNameUnknown) {
 			continue // nothing has gone there yet
 		}
@@ -164,7 +172,7 @@ func Doomed(ctx context.Context, items []Item, target func(oci.Registry) (Target
 			return nil, fmt.Errorf("%s: %w", repo, err)
 		}
 		for _, tag := range there {
-			if !slices.Contains(wanted[repo], tag) && !attached(tag) {
+			if !wanted[name{repo, tag}] && !attached(tag) {
 				doomed = append(doomed, oci.Reference{Repository: repo, Tag: tag})
 			}
 		}
@@ -172,55 +180,54 @@ func Doomed(ctx context.Context, items []Item, target func(oci.Registry) (Target
 	return doomed, nil
 }
 
-// prune deletes what is doomed.
+// keep notes what an image is at its target, for pruning.
+func (r *Report) keep(repo oci.Repository, digest oci.Digest) {
+	if r.kept == nil {
+		r.kept = make(map[place]bool)
+	}
+	r.kept[place{repo, digest}] = true
+}
+
+// A place is a digest of a repository.
+type place struct {
+	repo   oci.Repository
+	digest oci.Digest
+}
+
+// prune deletes what is doomed, but for tags that point at what stays.
 func (r *Report) prune(ctx context.Context, items []Item, o Options) {
 	doomed, err := Doomed(ctx, items, o.Target)
 	if err != nil {
 		r.Images = append(r.Images, Outcome{Target: "--prune", Result: Failed, Error: told(err)})
 	}
 	for _, ref := range doomed {
-		out := Outcome{Target: ref.String(), Result: Pruned}
-		same, err := stays(ctx, ref, items, o)
-		switch {
-		case err == nil && same:
-			out.Result = Kept
-		case err == nil && !o.Copy.DryRun:
-			var at Target
-			if at, err = o.Target(ref.Repository.Registry()); err == nil {
-				err = at.DeleteTag(ctx, ref.Repository, ref.Tag)
-			}
-		}
-		if err != nil {
+		out := Outcome{Target: ref.String()}
+		if out.Result, err = r.pruneTag(ctx, ref, o); err != nil {
 			out.Result, out.Error = Failed, told(err)
 		}
 		r.Images = append(r.Images, out)
 	}
 }
 
-// stays tells whether a tag points at what one of the items' tags of its repository
-// points at.
-func stays(ctx context.Context, ref oci.Reference, items []Item, o Options) (bool, error) {
+// pruneTag deletes one tag, or tells that a dry run would.
+func (r *Report) pruneTag(ctx context.Context, ref oci.Reference, o Options) (Result, error) {
 	at, err := o.Target(ref.Repository.Registry())
 	if err != nil {
-		return false, err
+		return Failed, err
 	}
-	doomed, err := at.ResolveTag(ctx, ref.Repository, ref.Tag)
-	if err != nil {
-		return false, err
+	d, err := patiently(ctx, func() (oci.Descriptor, error) { return at.ResolveTag(ctx, ref.Repository, ref.Tag) })
+	switch {
+	case oci.IsUnknown(err):
+		return Pruned, nil // somebody else was quicker
+	case err != nil:
+		return Failed, err
+	case r.kept[place{ref.Repository, d.Digest}]:
+		return Kept, nil
+	case o.Copy.DryRun:
+		return Pruned, nil
 	}
-	for _, it := range items {
-		if it.Target != ref.Repository || it.Tag.IsZero() {
-			continue
-		}
-		d, err := at.ResolveTag(ctx, it.Target, it.Tag)
-		if err != nil && !oci.IsUnknown(err) { // a dry run has not copied it
-			return false, err
-		}
-		if err == nil && d.Digest == doomed.Digest {
-			return true, nil
-		}
-	}
-	return false, nil
+	_, err = patiently(ctx, func() (struct{}, error) { return struct{}{}, at.DeleteTag(ctx, ref.Repository, ref.Tag) })
+	return Pruned, err
 }
 
 // attached tells whether a tag is one under which what refers to an image is found:

@@ -23,6 +23,7 @@ type memory struct {
 	manifests map[oci.Digest]oci.Manifest
 	blobs     map[oci.Digest][]byte
 	heads     int
+	asked     int // whether something is there
 	reads     int // of manifests and blobs
 	keepTags  bool
 }
@@ -125,6 +126,7 @@ func (m *memory) Referrers(context.Context, oci.Repository, oci.Digest) ([]oci.D
 func (m *memory) Has(_ context.Context, _ oci.Repository, d oci.Descriptor) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.asked++
 	_, blob := m.blobs[d.Digest]
 	_, manifest := m.manifests[d.Digest]
 	return blob || manifest, nil
@@ -274,8 +276,12 @@ func TestNothingIsPrunedWhereSomethingFailed(t *testing.T) {
 	}
 	to.keepTags = true
 	r, got := run(t, versions, from, to, Options{Prune: true})
-	if r.Complete || !slices.Contains(got, ">m.test/a/b:v0 failed") {
-		t.Errorf("a registry that cannot delete: %v", got)
+	var said bytes.Buffer
+	if err := r.WriteText(&said, english); err != nil || r.Complete || !slices.Contains(got, ">m.test/a/b:v0 failed") {
+		t.Errorf("a registry that cannot delete: %v, %v", err, got)
+	}
+	if want := "m.test/a/b:v0: failed: UNSUPPORTED: tags stay here\n"; !strings.Contains(said.String(), want) {
+		t.Errorf("no %q in\n%s", want, said.String())
 	}
 }
 
