@@ -54,6 +54,10 @@ type behavior struct {
 	auth         bool   // tokens for the right scope are wanted
 	unavailable  int    // so many manifests are answered with 503 first
 	corruptBlobs bool   // DIGEST_INVALID for each
+
+	// instead answers a request in its own way, and tells whether it has; nil never does.
+	// The fake is locked.
+	instead func(f *fake, w http.ResponseWriter, r *http.Request) bool
 }
 
 func newFake(t *testing.T, b behavior) *fake {
@@ -127,6 +131,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && f.once("busy", f.behave.busy) {
 		w.Header().Set("Retry-After", "1")
 		refuse(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "slowly")
+		return
+	}
+	if f.behave.instead != nil && f.behave.instead(f, w, r) {
 		return
 	}
 	if r.Method == http.MethodHead && f.behave.noHead {

@@ -63,8 +63,9 @@ func (r *Registry) refusedManifest(repo oci.Repository, d oci.Descriptor, a upst
 	switch a.Status {
 	case http.StatusUnsupportedMediaType, http.StatusBadRequest, http.StatusNotFound, http.StatusNotAcceptable, http.StatusUnprocessableEntity:
 		return oci.Errorf(a.Err.Code, "%s does not take a manifest of type %s for %s: it may be too old for it, or want what the manifest names to be there: %w", r.name, d.MediaType, repo.Path(), a.Err)
-	case http.StatusRequestEntityTooLarge, http.StatusInsufficientStorage:
-		return oci.Errorf(oci.CodeDenied, "%s takes no more: %w", r.name, a.Err)
+	}
+	if full(a.Status) {
+		return fullError(r.name, repo, a.Err)
 	}
 	return a.Err
 }
