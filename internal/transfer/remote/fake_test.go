@@ -305,6 +305,9 @@ func (f *fake) manifest(w http.ResponseWriter, r *http.Request, repo, ref string
 	case mediaType == f.behave.refusedType:
 		refuse(w, http.StatusUnsupportedMediaType, "MANIFEST_INVALID", "unknown media type")
 		return
+	case strings.HasPrefix(ref, "sha256:") && ref != oci.DigestOf(raw).String():
+		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "another digest")
+		return
 	case !f.complete(repo, raw):
 		refuse(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", "blob unknown")
 		return

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ func full(status int) bool {
 func fullError(name oci.Registry, repo oci.Repository, cause *oci.Error) error {
 	return &oci.Error{
 		Code: oci.CodeDenied, Message: name.String() + " takes no more for " + repo.Path() + ": " + cause.Message,
-		Err: errors.Join(ErrFull, cause),
+		Err: fmt.Errorf("%w: %w", ErrFull, cause),
 	}
 }
 

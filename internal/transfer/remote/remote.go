@@ -78,7 +78,8 @@ type Registry struct {
 
 	name  oci.Registry
 	pause func(ctx context.Context, n int, err error) error
-	gate  gate // of all that is sent, and of questions for blobs
+	gate  gate  // of all that is sent, and of questions for blobs
+	kinds kinds // of manifests
 
 	mu        sync.Mutex
 	subjects  map[oci.Digest]chan struct{} // the turn at the list of what refers to a digest
@@ -89,6 +90,7 @@ var (
 	_ transfer.Writer      = (*Registry)(nil)
 	_ transfer.TagResolver = (*Registry)(nil)
 	_ transfer.Noter       = (*Registry)(nil)
+	_ transfer.Refuser     = (*Registry)(nil)
 )
 
 // Open makes a Registry; writing asks for the right to push. It dials nobody.
