@@ -170,7 +170,7 @@ func TestKilledAtAnyMomentASaveIsFinishedByTheNext(t *testing.T) {
 		}
 		again := from.received("^GET .*/blobs/") - size
 		t.Logf("%d kills: %d bytes of %d were read again", inRound, again, size)
-		if most := int64(inRound) * (4 << 20); again > most {
+		if most := int64(inRound) * (8 << 20); again > most { // what was on its way, in the kernel's buffers
 			t.Errorf("%d bytes were read again in %d kills, more than %d", again, inRound, most)
 		}
 	}

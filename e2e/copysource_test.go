@@ -11,17 +11,17 @@ import (
 	"testing"
 )
 
-// takers are the commands that read from a registry: each takes an image to a place, at
-// which wantTaken and wantNotTaken look.
+// takers are the commands that read from a registry: each takes an image called large to a
+// place, at which wantTaken looks.
 func takers(t *testing.T) map[string]func(t *testing.T, image, place string) []string {
 	t.Helper()
 	native, dir := bed.registries["native.test"], testDir(t, "taken")
 	return map[string]func(t *testing.T, image, place string) []string{
 		"copy": func(_ *testing.T, image, place string) []string {
-			return []string{"copy", image, native + "/copy/" + place + ":1"}
+			return []string{"copy", image, native + "/copy/" + place + "/large:1"}
 		},
 		"sync": func(t *testing.T, image, place string) []string {
-			list := fmt.Sprintf("targets: [%s/sync/]\nnames: {rule: template, template: %q}\nimages: [%s]\n", native, place, image)
+			list := fmt.Sprintf("targets: [%s/sync/%s/]\nnames: {rule: template, template: \"{name}\"}\nimages: [%s]\n", native, place, image)
 			return []string{"sync", "--file", writeFile(t, filepath.Join(dir, place, "sync.yaml"), list)}
 		},
 		"save": func(_ *testing.T, image, place string) []string {
@@ -44,16 +44,16 @@ func wantTaken(t *testing.T, s command, name, place string, args []string, image
 			if out := s.run(t, "load", "-i", file, "--list"); !strings.Contains(out, image.digest) {
 				t.Errorf("in the archive there is: %s", out)
 			}
-			s.run(t, "load", "-i", file, "--to", bed.registries["native.test"]+"/save/"+place+":1")
-			wantWhole(t, bed.registries["native.test"], "save/"+place, "1", image)
+			s.run(t, "load", "-i", file, "--to", bed.registries["native.test"]+"/save/"+place+"/large:1")
+			wantWhole(t, bed.registries["native.test"], "save/"+place+"/large", "1", image)
 		}
 		return
 	}
 	if image.digest == "" {
-		wantNothing(t, bed.registries["native.test"], name+"/"+place, "1")
+		wantNothing(t, bed.registries["native.test"], name+"/"+place+"/large", "1")
 		return
 	}
-	wantWhole(t, bed.registries["native.test"], name+"/"+place, "1", image)
+	wantWhole(t, bed.registries["native.test"], name+"/"+place+"/large", "1", image)
 }
 
 // A source that limits the rate, is down or breaks off is read on, and what has come is
@@ -98,7 +98,7 @@ func TestNothingIsTakenFromASourceThatIsDamaged(t *testing.T) {
 		fault fault
 		says  []string
 	}{
-		{"lost", fault{path: blob, status: 404}, []string{"does not have"}},
+		{"lost", fault{path: blob, status: 404}, []string{large.Digest, "does not have it"}},
 		{"altered", fault{path: blob, corrupt: true}, []string{large.Digest}},
 	} {
 		t.Run(c.fact, func(t *testing.T) {
@@ -107,7 +107,6 @@ func TestNothingIsTakenFromASourceThatIsDamaged(t *testing.T) {
 				u.misbehave(&c.fault)
 				run := args(t, strings.TrimPrefix(u.url(), "http://")+"/library/large:1", c.fact)
 				said := s.fail(t, run...)
-				t.Log(said[strings.Index(said, "\n")+1:])
 				for _, want := range append(c.says, "exit status 1", "library/large") {
 					if !strings.Contains(said, want) {
 						t.Errorf("%s does not say %q: %s", name, want, said)
@@ -126,17 +125,21 @@ func TestATagThatMovesMeanwhile(t *testing.T) {
 	image, large := largeLayer(t)
 	for name, args := range takers(t) {
 		t.Run(name, func(t *testing.T) {
-			s.run(t, "copy", hub+"/library/large:1", hub+"/moving/"+name+":1")
+			s.run(t, "copy", hub+"/library/large:1", hub+"/moving-"+name+"/large:1")
 			u := newUpstream(t, hub)
 			held := u.hold("/blobs/"+large.Digest, 1<<20)
-			run := args(t, strings.TrimPrefix(u.url(), "http://")+"/moving/"+name+":1", "moving")
+			run := args(t, strings.TrimPrefix(u.url(), "http://")+"/moving-"+name+"/large:1", "moving")
 			ended := make(chan error, 1)
 			go func() {
 				_, err := s.output(run...)
 				ended <- err
 			}()
-			within(t, "the layer", held.reached)
-			s.run(t, "copy", hub+"/me/app:1", hub+"/moving/"+name+":1")
+			select {
+			case <-held.reached:
+			case err := <-ended:
+				t.Fatalf("it has ended before it came to the layer: %v", err)
+			}
+			s.run(t, "copy", hub+"/me/app:1", hub+"/moving-"+name+"/large:1")
 			close(held.release)
 			if err := within(t, "the command", ended); err != nil {
 				t.Fatal(err)

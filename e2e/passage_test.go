@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -51,10 +53,14 @@ func newPassage(t *testing.T, registry string) *passage {
 		},
 		Transport:    transport,
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
-		ErrorLog:     nil,
 	}
-	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.pass(w, r, forward) }))
-	p.server.Config.ErrorLog = quietLog()
+	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.pass(w, r, forward) }))
+	p.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	p.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		c.(*net.TCPConn).SetWriteBuffer(64 << 10) // so that little is on its way
+		return ctx
+	}
+	p.server.Start()
 	t.Cleanup(func() {
 		p.server.CloseClientConnections()
 		p.server.Close()
@@ -228,5 +234,3 @@ func refusal(status int, code, message string) http.HandlerFunc {
 		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q}]}`, code, message)
 	}
 }
-
-func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }
