@@ -330,3 +330,41 @@ func TestSomePlatformsAtAStrictRegistry(t *testing.T) {
 		t.Errorf("all of it: %v, %s", err, there.digest)
 	}
 }
+
+// While one blob is on a slow way, other images arrive.
+func TestASlowUploadHoldsNobodyBack(t *testing.T) {
+	s := newCopier(t)
+	image, large := largeLayer(t)
+	hub, quay := bed.registries["docker.io"], bed.registries["quay.io"]
+	p := newPassage(t, quay)
+	slow := regexp.MustCompile("^PUT .*/blobs/.*" + large.Digest[7:])
+	arrived := make(chan struct{})
+	p.rules(func(_ http.ResponseWriter, r *http.Request) bool {
+		if slow.MatchString(r.Method + " " + r.URL.RequestURI()) {
+			select {
+			case <-arrived:
+			case <-r.Context().Done():
+			}
+		}
+		return false
+	})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.output("copy", hub+"/library/large:1", hub+"/me/app:1", hub+"/library/multi:1", p.host()+"/slow/")
+		ended <- err
+	}()
+	for _, name := range []struct{ repository, tag string }{{"me/app", "1"}, {"library/multi", "1"}} {
+		if err := poll(clientTimeout, func() error {
+			_, err := fetchManifest(quay, "slow/"+name.repository, name.tag)
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	wantNothing(t, quay, "slow/library/large", "1")
+	close(arrived)
+	if err := within(t, "the copy", ended); err != nil {
+		t.Fatal(err)
+	}
+	wantWhole(t, quay, "slow/library/large", "1", image)
+}

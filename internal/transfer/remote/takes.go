@@ -80,7 +80,7 @@ func (k *kinds) verdict(kind manifestKind) *verdict {
 // that the digest is wrong, or that something is missing; one that does not says that the
 // manifest is. Some say the latter of a wrong digest too: then a plain manifest of the
 // other family is asked about in the same way, and only who knows that one refuses this
-// one. Each kind is asked about once. See design note 0017.
+// one. Each kind is asked about once. See design note 0018.
 func (r *Registry) Refuses(ctx context.Context, repo oci.Repository, m oci.Manifest, _ oci.Graph) error {
 	kind := kindOf(m)
 	if kind.mediaType == oci.MediaTypeDockerSchema1 || kind.mediaType == oci.MediaTypeDockerSchema1JWS {
