@@ -148,9 +148,12 @@ func (r *Registry) misput(ctx context.Context, repo oci.Repository, mediaType st
 		Header: http.Header{"Content-Type": {mediaType}}, Size: int64(len(raw)),
 		Body: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil },
 	})
+	if err != nil {
+		return asNothing, nil //nolint:nilerr // who does not answer is asked again by what is sent
+	}
 	switch {
-	case err != nil, a.Err == nil:
-		return asNothing, nil // who does not answer is asked by who sends something
+	case a.Err == nil:
+		return asNothing, nil
 	case a.Status == http.StatusUnsupportedMediaType:
 		return asRefused, a.Err
 	case a.Status != http.StatusBadRequest && a.Status != http.StatusNotFound && a.Status != http.StatusNotAcceptable && a.Status != http.StatusUnprocessableEntity:
