@@ -111,11 +111,15 @@ func (r *Registry) refusedKind(repo oci.Repository, kind manifestKind, cause *oc
 }
 
 // asksIfTaken returns why a manifest of this kind is refused; nil where it is not, or
-// where that cannot be known. The error is the context's.
+// where that cannot be known. The error is the context's, or that nothing is taken from
+// who asks.
 func (r *Registry) asksIfTaken(ctx context.Context, repo oci.Repository, m oci.Manifest) (*oci.Error, error) {
 	altered := append(bytes.Clone(m.Bytes), '\n')
 	said, refusal := r.misput(ctx, repo, m.Descriptor.MediaType, altered)
-	if said == asUnknown {
+	switch said {
+	case asStranger:
+		return nil, refusal
+	case asUnknown:
 		other := oci.MediaTypeDockerManifest
 		if m.Descriptor.MediaType == other {
 			other = oci.MediaTypeImageManifest
@@ -138,6 +142,7 @@ const (
 	asWrongDigest               // the manifest is understood
 	asUnknown                   // it is not, or the digest is meant
 	asRefused                   // it is not
+	asStranger                  // nothing is taken without other credentials
 )
 
 // misput puts a manifest under a digest that no content has.
@@ -148,12 +153,17 @@ func (r *Registry) misput(ctx context.Context, repo oci.Repository, mediaType st
 		Header: http.Header{"Content-Type": {mediaType}}, Size: int64(len(raw)),
 		Body: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil },
 	})
+	if refusal := (*oci.Error)(nil); errors.Is(err, oci.ErrUnauthorized) && errors.As(err, &refusal) {
+		return asStranger, refusal
+	}
 	if err != nil {
 		return asNothing, nil //nolint:nilerr // who does not answer is asked again by what is sent
 	}
 	switch {
 	case a.Err == nil:
 		return asNothing, nil
+	case a.Status == http.StatusUnauthorized:
+		return asStranger, a.Err
 	case a.Status == http.StatusUnsupportedMediaType:
 		return asRefused, a.Err
 	case a.Status != http.StatusBadRequest && a.Status != http.StatusNotFound && a.Status != http.StatusNotAcceptable && a.Status != http.StatusUnprocessableEntity:

@@ -155,6 +155,24 @@ func looksAtTypesLast(f *fake, w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// That nothing may be written is told before anything is sent, too.
+func TestAStrangerIsToldBeforehand(t *testing.T) {
+	b := newBed(t, behavior{instead: func(_ *fake, w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="fake"`)
+		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "who are you")
+		return true
+	}})
+	if _, err := b.copy(t, transfer.Options{}, b.job(t, "team/app:1", "a/app")); !errors.Is(err, oci.ErrUnauthorized) {
+		t.Errorf("got %v", err)
+	}
+	if n := b.target.count("POST"); n != 0 || b.source.BytesSentOf(b.image.Layers[0][0].Digest) != 0 {
+		t.Errorf("%d uploads were begun", n)
+	}
+}
+
 // Every kind is asked about once, however many images there are, and not where there is
 // nothing to send.
 func TestKindsAreAskedAboutOnce(t *testing.T) {
