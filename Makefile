@@ -22,10 +22,11 @@ lint: ## run the linters and the layer rules of .golangci.yml
 test: ## run the tests with the race detector
 	$(gotestsum) --format pkgname-and-test-fails -- -race ./...
 
-soak: ## kill, reload, fill, purge and start the mirror at length (an hour, 6 GB of disk)
+soak: ## kill, reload, fill, purge and start the mirror at length, and kill copies (two hours, 6 GB of disk; the last on Debian, as root)
 	SOAK_KILLS=300 SOAK_EVICT_KILLS=200 SOAK_RELOADS=1000 SOAK_LIMIT=10m SOAK_PURGE=100000 SOAK_START=1000000 go test -count=1 -timeout 120m -v ./soak
 	SOAK_STORE_KILLS=200 SOAK_STORE_BLOBS=1000000 go test -count=1 -timeout 20m -v -run "TestKilledWhileItEvicts|ManyBlobs" ./internal/store/disk
 	SOAK_DELETE_KILLS=200 go test -count=1 -timeout 20m -v -run TestKilledWhileItDeletes ./internal/inventory
+	SOAK_CARRY_KILLS=200 bash e2e/run.sh -timeout 60m -run '^TestKilledAtAnyMoment'
 
 e2e: ## pull with real clients from real servers (Debian, as root)
 	bash e2e/run.sh

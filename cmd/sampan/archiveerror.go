@@ -10,7 +10,11 @@ import (
 // archiveError is an error about archives, for people: in Chinese with what kind of
 // error it is in front, and without the codes of the protocol.
 func archiveError(err error) error {
+	what := advice(err)
 	err = plainWithin(err)
+	if what != "" {
+		err = fmt.Errorf("%w\n%s", err, what)
+	}
 	for _, known := range []struct {
 		is      error
 		chinese string

@@ -243,8 +243,9 @@ func hinted(err error) error {
 		return fmt.Errorf(text("%s has nothing for %s; there is %s", "%s 没有平台 %s；现有：%s"), none.Source, none.Platform, none.List())
 	case !errors.As(err, &e):
 		return err
-	case e.Code == oci.CodeUnauthorized || e.Code == oci.CodeDenied:
-		return fmt.Errorf("%s\n%s", shown(err, e), text("Log in with docker login, or ask who runs the registry for the right to do this.", "请用 docker login 登录，或向仓库管理员申请权限。"))
+	}
+	if what := advice(err); what != "" {
+		return fmt.Errorf("%s\n%s", shown(err, e), what)
 	}
 	return errors.New(shown(err, e))
 }

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -215,9 +216,9 @@ func (c *copier) send(ctx context.Context, im *image, d oci.Descriptor, name str
 			return &Lacks{Digests: []oci.Digest{d.Digest}} // it is gone, or is not mounted
 		}
 		if src.failed != nil && ctx.Err() == nil {
-			return src.failed
+			err = src.failed
 		}
-		return err
+		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
 	if src.opened {
 		c.count(&c.sent, d.Size)

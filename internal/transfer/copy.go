@@ -55,11 +55,13 @@ func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) 
 		return c.report(images), err
 	}
 	c.locate(ctx, images)
-	failed := slices.ContainsFunc(images, func(im *image) bool { return im.result.Err != nil })
 	if err := c.note(ctx, images); err != nil {
 		return c.report(images), err
 	}
-	if !failed || c.o.KeepGoing {
+	if c.mayGoOn(images) && !o.DryRun {
+		c.each(ctx, images, c.o.Images, c.refused)
+	}
+	if c.mayGoOn(images) {
 		c.expect(ctx, images)
 		if !o.DryRun {
 			c.each(ctx, images, c.o.Images, c.carry)
@@ -72,6 +74,11 @@ func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) 
 		}
 	}
 	return c.report(images), errors.Join(errs...)
+}
+
+// mayGoOn tells whether anything is to be done after what has failed so far.
+func (c *copier) mayGoOn(images []*image) bool {
+	return c.o.KeepGoing || !slices.ContainsFunc(images, func(im *image) bool { return im.result.Err != nil })
 }
 
 // named refuses two sources on one name. What is known to have the same digest is one

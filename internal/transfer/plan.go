@@ -120,9 +120,6 @@ func (c *copier) plan(ctx context.Context, im *image) error {
 	}
 	im.attached = len(im.extra) > 0
 	im.result.Unchanged = !slices.ContainsFunc(append(im.extra, im.root), (*node).toDo)
-	if err := c.refused(ctx, im); err != nil {
-		return err
-	}
 	return c.leftOut(ctx, im)
 }
 
@@ -313,7 +310,7 @@ func platformsOf(g oci.Graph) []Platform {
 // refused asks the target about each manifest that it is to hold.
 func (c *copier) refused(ctx context.Context, im *image) error {
 	r, ok := c.w.(Refuser)
-	if !ok {
+	if !ok || im.result.Unchanged {
 		return nil
 	}
 	for _, n := range im.all() {

@@ -72,8 +72,9 @@ type TagResolver interface {
 	ResolveTag(ctx context.Context, repo oci.Repository, tag oci.Tag) (oci.Descriptor, error)
 }
 
-// A Refuser is a Writer that knows beforehand what it cannot hold. It is asked for
-// each manifest that is to be put, before anything is sent; an error ends that job.
+// A Refuser is a Writer that can find out beforehand what it cannot hold. It is asked for
+// each manifest that is to be put, before anything is sent, and not in a dry run: it may
+// have to ask by what looks like sending. An error ends that job.
 type Refuser interface {
 	Refuses(ctx context.Context, repo oci.Repository, m oci.Manifest, g oci.Graph) error
 }

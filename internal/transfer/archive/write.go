@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"sampan/internal/oci"
 	"sampan/internal/progress"
 	"sampan/internal/transfer/layout"
 )
@@ -201,7 +200,7 @@ func (w *writer) writeBlob(ctx context.Context, e entry, fresh bool) error {
 	}
 	err := zero(w.file, e.at, int64(len(e.header))) // it is not complete from here on
 	if err == nil {
-		err = w.fetch(ctx, b, io.NewOffsetWriter(w.file, e.dataAt()), line)
+		err = w.fetchTo(ctx, e, b, fresh, line)
 	}
 	if err == nil {
 		err = zero(w.file, e.dataAt()+e.size, padded(e.size)-e.size)
@@ -228,83 +227,6 @@ func (w *writer) complete(e entry) bool {
 	}
 	ok, err := e.digest.VerifyReader(io.NewSectionReader(w.file, e.dataAt(), e.size))
 	return err == nil && ok && zero(w.file, e.dataAt()+e.size, padded(e.size)-e.size) == nil
-}
-
-// fetch reads a blob, on from where it broke off, and proves it.
-func (w *writer) fetch(ctx context.Context, b plannedBlob, to io.Writer, line progress.Line) error {
-	r := &resumed{ctx: ctx, blob: b, line: line, pause: w.options.Pause}
-	err := verified(to, r, b.descriptor)
-	return errors.Join(err, r.close())
-}
-
-// resumed reads a blob from its source, which is asked again where it breaks off.
-type resumed struct {
-	ctx   context.Context // of one fetch
-	blob  plannedBlob
-	line  progress.Line
-	pause func(ctx context.Context, n int) error
-
-	open   oci.BlobReader // nil for not open
-	at     int64
-	failed int // since the last byte
-}
-
-// Read implements [io.Reader].
-func (r *resumed) Read(p []byte) (int, error) {
-	for {
-		n, err := r.read(p)
-		if n > 0 {
-			r.failed = 0
-			r.at += int64(n)
-			r.line.Add(int64(n))
-			return n, nil
-		}
-		size := r.blob.descriptor.Size
-		if errors.Is(err, io.EOF) && r.at < size {
-			err = io.ErrUnexpectedEOF
-		}
-		if err == nil || errors.Is(err, io.EOF) || r.ctx.Err() != nil || oci.IsAnswer(err) {
-			return 0, err
-		}
-		if r.failed++; r.failed >= attempts {
-			return 0, err
-		}
-		_ = r.close() // it broke already
-		if err := r.pause(r.ctx, r.failed); err != nil {
-			return 0, err
-		}
-	}
-}
-
-func (r *resumed) read(p []byte) (int, error) {
-	if r.open == nil {
-		b, err := r.blob.reader.Blob(r.ctx, r.blob.repo, r.blob.descriptor.Digest)
-		if err != nil {
-			return 0, err
-		}
-		r.open = b
-		size := r.blob.descriptor.Size
-		if told := b.Descriptor().Size; told >= 0 && told != size {
-			return 0, oci.Errorf(oci.CodeSizeInvalid, "the source tells %d bytes, and the manifest %d", told, size)
-		}
-		if r.at > 0 {
-			if _, err := b.Seek(r.at, io.SeekStart); err != nil {
-				return 0, err
-			}
-		}
-	}
-	// One byte more than there should be is enough to know.
-	p = p[:min(int64(len(p)), r.blob.descriptor.Size-r.at+1)]
-	return r.open.Read(p)
-}
-
-func (r *resumed) close() error {
-	if r.open == nil {
-		return nil
-	}
-	err := r.open.Close()
-	r.open = nil
-	return err
 }
 
 // finish gives the files their names: what is beside an archive goes before it, and
@@ -399,7 +321,7 @@ func (w *writer) stream(ctx context.Context, to io.Writer) error {
 func (w *writer) streamBlob(ctx context.Context, to io.Writer, e entry) error {
 	b := w.plan.blobs[e.digest]
 	line := w.options.Progress.Start(b.short(), e.size)
-	if err := w.fetch(ctx, b, to, line); err != nil {
+	if err := w.fetch(ctx, b, to, line, 0, nil); err != nil {
 		line.End(progress.Failed)
 		return err
 	}

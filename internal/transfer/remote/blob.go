@@ -24,28 +24,39 @@ const (
 	pieceSize = 16 << 20
 	maxPiece  = 512 << 20
 	minPiece  = 64 << 10
-	// maxForgotten is how many times an upload may be begun anew because the registry
-	// has lost it.
-	maxForgotten = 3
+	// maxRestarts is how many times an upload may be begun anew because the registry
+	// does not know it any more, or what it says of it cannot be.
+	maxRestarts = 5
+	// maxLooks is how many times a registry that gives no answer is asked how much of an
+	// upload it has, before the upload is begun anew.
+	maxLooks = 3
 )
 
 // An upload is one blob on its way.
 type upload struct {
-	r    *Registry
-	repo oci.Repository
-	d    oci.Descriptor
-	open transfer.Open
+	r     *Registry
+	repo  oci.Repository
+	d     oci.Descriptor
+	open  transfer.Open
+	proof *proof
 
-	at        *url.URL // where to go on; nil before it has begun
-	offset    int64    // how much the registry has
-	piece     int64    // size of the pieces; 0 while it goes in one
-	least     int64    // what the registry wants pieces to be at least
-	forgotten int
+	at     *url.URL // where to go on; nil before it has begun
+	offset int64    // how much the registry has
+	reach  int64    // how much it can have at the most: what was sent, or may have been
+	unsure bool     // it is to be asked how much it has before anything else
+	looks  int      // how many times in a row that gave no answer
+	piece  int64    // size of the pieces; 0 while it goes in one
+	least  int64    // what the registry wants pieces to be at least
+
+	best     int64 // the largest offset there was
+	restarts int
+	told     bool // the registry has been told once that these were all bytes
+	believed bool // offset is the registry's word for what a request of ours has left
 }
 
 // PutBlob implements [transfer.Writer].
 func (r *Registry) PutBlob(ctx context.Context, repo oci.Repository, d oci.Descriptor, open transfer.Open, from []oci.Repository) error {
-	u := &upload{r: r, repo: repo, d: d, open: open}
+	u := &upload{r: r, repo: repo, d: d, open: open, proof: newProof(d)}
 	for _, other := range from[:min(len(from), maxMounts)] {
 		mounted, err := u.mount(ctx, other)
 		if mounted || err != nil {
@@ -56,40 +67,35 @@ func (r *Registry) PutBlob(ctx context.Context, repo oci.Repository, d oci.Descr
 		}
 	}
 	for bad := 0; ; {
-		before := u.offset
 		done, err := u.step(ctx)
+		if u.offset > u.best {
+			u.best, bad = u.offset, 0
+		}
 		switch {
 		case err == nil && done:
 			return nil
 		case err == nil:
-			if u.offset > before {
-				bad = 0
-			}
 			continue
-		case ctx.Err() != nil, errors.As(err, new(*sourceError)):
-			return err
-		case errors.Is(err, errForgotten):
-			if u.forgotten++; u.forgotten > maxForgotten {
-				return err
-			}
-			u.at, u.offset = nil, 0
-			continue
+		case ctx.Err() != nil, errors.As(err, new(*sourceError)), errors.Is(err, oci.ErrTooManyRequests):
+			return err // nothing to be done here, or it has been waited for
 		}
 		bad++
 		if err := u.r.pause(ctx, bad, err); err != nil {
 			return err
 		}
-		if err := u.look(ctx); err != nil {
-			return err
-		}
-		if u.offset > before {
-			bad = 0
-		}
+		u.unsure = u.at != nil
 	}
 }
 
-// errForgotten: the registry does not know the upload any more.
-var errForgotten = errors.New("the registry has lost the upload")
+// restart begins an upload anew; after too many times, cause is the error.
+func (u *upload) restart(cause error) error {
+	if u.restarts++; u.restarts > maxRestarts {
+		return cause
+	}
+	u.at, u.offset, u.reach, u.looks = nil, 0, 0, 0
+	u.unsure, u.told, u.believed = false, false, false
+	return nil
+}
 
 // mount asks the registry to take the blob from another of its repositories. That it
 // cannot is no error.
@@ -111,8 +117,7 @@ func (u *upload) mount(ctx context.Context, from oci.Repository) (bool, error) {
 
 // begun takes the answer that an upload has begun.
 func (u *upload) begun(a upstream.Pushed) {
-	u.at = a.Location
-	u.offset = 0
+	u.at, u.offset, u.reach = a.Location, 0, 0
 	if n, err := strconv.ParseInt(a.Header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil && n > 0 && n <= maxPiece {
 		u.least = n
 	}
@@ -120,21 +125,27 @@ func (u *upload) begun(a upstream.Pushed) {
 
 // step does the next request, and tells whether the blob is there.
 func (u *upload) step(ctx context.Context) (bool, error) {
-	if u.at == nil {
-		a, err := u.push(ctx, upstream.Push{Method: http.MethodPost, Below: "blobs/uploads/"})
-		if err != nil {
-			return false, err
-		}
-		if a.Location == nil {
-			return false, oci.Errorf(oci.CodeUnsupported, "%s does not say where the blob is to be sent", u.r.name)
-		}
-		u.begun(a)
-		return false, nil
-	}
-	if u.offset == 0 && u.piece == 0 || u.offset == u.d.Size {
+	switch {
+	case u.at == nil:
+		return false, u.begin(ctx)
+	case u.unsure:
+		return false, u.look(ctx)
+	case u.offset == 0 && u.piece == 0, u.offset == u.d.Size:
 		return u.finish(ctx)
 	}
 	return false, u.patch(ctx)
+}
+
+func (u *upload) begin(ctx context.Context) error {
+	a, err := u.push(ctx, upstream.Push{Method: http.MethodPost, Below: "blobs/uploads/"})
+	if err != nil {
+		return err
+	}
+	if a.Location == nil {
+		return oci.Errorf(oci.CodeUnsupported, "%s does not say where the blob is to be sent", u.r.name)
+	}
+	u.begun(a)
+	return nil
 }
 
 // finish sends what is left, all of it or nothing, and has it proven.
@@ -144,22 +155,32 @@ func (u *upload) finish(ctx context.Context) (bool, error) {
 	case err != nil:
 		return false, err
 	case a.Status == http.StatusRequestEntityTooLarge && u.piece == 0:
-		u.piece = pieceSize
-		return false, u.look(ctx)
+		u.smaller(pieceSize)
+		return false, nil
 	case a.Status == http.StatusRequestedRangeNotSatisfiable:
 		return false, u.again(ctx, a.Err)
+	case a.Err != nil && a.Err.Code == oci.CodeDigestInvalid && u.believed:
+		return false, u.restart(u.refused(a)) // it had less than it said, or something else
 	case a.Err != nil:
-		return false, u.refused(a)
-	case a.Status == http.StatusAccepted: // it has the bytes and wants to be told again that these were all
-		u.at, u.offset = next(u.at, a), u.d.Size
+		return false, u.lost(a)
+	case a.Status == http.StatusAccepted && !u.told: // it has the bytes and wants to be told again that these were all
+		u.at, u.offset, u.told = next(u.at, a), u.d.Size, true
 		return false, nil
+	case a.Status == http.StatusAccepted:
+		return false, oci.Errorf(oci.CodeUnsupported, "%s takes %s and does not store it", u.r.name, u.d.Digest)
 	}
 	return true, u.proven(a)
 }
 
+// smaller makes the pieces smaller, after a request that was too large. What the registry
+// has of it is to be asked.
+func (u *upload) smaller(piece int64) {
+	u.piece, u.unsure, u.restarts = piece, true, 0
+}
+
 // patch sends a piece, or all that is left.
 func (u *upload) patch(ctx context.Context) error {
-	n := u.d.Size - u.offset
+	before, n := u.offset, u.d.Size-u.offset
 	if u.piece > 0 {
 		n = min(n, max(u.piece, u.least))
 	}
@@ -168,17 +189,20 @@ func (u *upload) patch(ctx context.Context) error {
 	case err != nil:
 		return err
 	case a.Status == http.StatusRequestEntityTooLarge && n > max(u.least, minPiece):
-		u.piece = max(n/2, u.least, minPiece)
-		return u.look(ctx)
+		u.smaller(max(n/2, u.least, minPiece))
+		return nil
 	case a.Status == http.StatusRequestedRangeNotSatisfiable:
 		return u.again(ctx, a.Err)
 	case a.Err != nil:
-		return u.refused(a)
+		return u.lost(a)
 	}
 	u.at = next(u.at, a)
 	u.offset += n
-	if has, ok := received(a.Header); ok && has <= u.d.Size {
-		u.offset = has
+	if has, ok := received(a.Header); ok && has < u.offset { // more than was sent it cannot have
+		u.offset, u.believed = has, true
+	}
+	if u.offset <= before {
+		return oci.Errorf(oci.CodeUnavailable, "%s takes no bytes of %s", u.r.name, u.d.Digest)
 	}
 	return nil
 }
@@ -196,12 +220,13 @@ func (u *upload) send(ctx context.Context, method string, n int64, query url.Val
 			if err != nil {
 				return nil, &sourceError{err}
 			}
-			return &limited{body, n}, nil
+			return &outgoing{body: body, proof: u.proof, at: u.offset, left: n}, nil
 		},
 	}
 	if method == http.MethodPatch {
 		p.Header.Set("Content-Range", fmt.Sprintf("%d-%d", u.offset, u.offset+n-1))
 	}
+	u.reach = max(u.reach, u.offset+n)
 	return u.r.Push(ctx, p)
 }
 
@@ -210,52 +235,74 @@ func (u *upload) push(ctx context.Context, p upstream.Push) (upstream.Pushed, er
 	p.Repository = u.repo
 	a, err := u.r.Push(ctx, p)
 	if err == nil && a.Err != nil {
-		err = a.Err
+		err = u.refused(a)
 	}
 	return a, err
 }
 
-// look asks how much the registry has. One that does not know the upload any more, or
-// does not say, is sent everything again.
+// look asks how much the registry has. One that does not know the upload any more, that
+// does not say, or that says what cannot be, is sent everything again.
 func (u *upload) look(ctx context.Context) error {
-	if u.at == nil {
-		return nil
-	}
 	a, err := u.r.Push(ctx, upstream.Push{Method: http.MethodGet, Repository: u.repo, URL: u.at})
 	has, ok := received(a.Header)
 	switch {
-	case err == nil && a.Err == nil && ok && has <= u.d.Size:
-		u.at, u.offset = next(u.at, a), has
+	case err == nil && a.Err == nil && ok && has <= u.reach:
+		u.at, u.offset, u.unsure, u.looks = next(u.at, a), has, false, 0
+		u.believed = has > 0
+		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	default:
-		u.at, u.offset = nil, 0
+	case err == nil && a.Err == nil:
+		err = oci.Errorf(oci.CodeUnsupported, "%s does not say how much of %s it has", u.r.name, u.d.Digest)
+	case err == nil && gone(a):
+		err = u.forgotten(a)
+	case err == nil:
+		err = a.Err
 	}
-	return nil
+	if u.looks++; !oci.IsAnswer(err) && u.looks < maxLooks {
+		return err
+	}
+	return u.restart(err)
 }
 
-// again looks where a registry says that the bytes do not follow on what it has; where
-// that is so, cause is the error.
+// again looks where a registry says, with cause, that the bytes do not follow on what it
+// has. Where they do, by its own word, it is sent everything again.
 func (u *upload) again(ctx context.Context, cause *oci.Error) error {
 	before := u.offset
+	u.unsure = true
 	if err := u.look(ctx); err != nil {
 		return err
 	}
 	if u.at != nil && u.offset == before {
-		return cause
+		return u.restart(cause)
 	}
 	return nil
 }
 
+// lost begins anew where a registry does not know the upload any more.
+func (u *upload) lost(a upstream.Pushed) error {
+	if gone(a) {
+		return u.restart(u.forgotten(a))
+	}
+	return u.refused(a)
+}
+
+func gone(a upstream.Pushed) bool {
+	return a.Status == http.StatusNotFound || a.Status == http.StatusGone
+}
+
+func (u *upload) forgotten(a upstream.Pushed) error {
+	return oci.Errorf(a.Err.Code, "%s has lost the upload of %s: %w", u.r.name, u.d.Digest, a.Err)
+}
+
 // refused is what an answer to bytes means.
 func (u *upload) refused(a upstream.Pushed) error {
-	switch a.Status {
-	case http.StatusNotFound, http.StatusGone:
-		return fmt.Errorf("%w: %w", errForgotten, a.Err)
-	case http.StatusRequestEntityTooLarge, http.StatusInsufficientStorage:
-		return oci.Errorf(oci.CodeDenied, "%s takes no more: %w", u.r.name, a.Err)
-	}
-	if a.Err.Code == oci.CodeDigestInvalid {
+	switch {
+	case full(a.Status):
+		return fullError(u.r.name, u.repo, a.Err)
+	case a.Err.Code == oci.CodeDigestInvalid && u.proof.good():
+		return oci.Errorf(oci.CodeDigestInvalid, "%s says that the bytes of %s are others than its digest says, and they were right when they left: the way there is damaged, or the registry: %w", u.r.name, u.d.Digest, a.Err)
+	case a.Err.Code == oci.CodeDigestInvalid:
 		return oci.Errorf(oci.CodeDigestInvalid, "%s says that the bytes of %s are others than its digest says: the source is damaged, or the way to the target: %w", u.r.name, u.d.Digest, a.Err)
 	}
 	return a.Err
@@ -293,34 +340,3 @@ func received(h http.Header) (int64, bool) {
 	}
 	return n + 1, true
 }
-
-// A limited body is so many bytes of another. Its errors are the source's.
-type limited struct {
-	body io.ReadCloser
-	left int64
-}
-
-// Read implements [io.Reader].
-func (l *limited) Read(p []byte) (int, error) {
-	if l.left <= 0 {
-		return 0, io.EOF
-	}
-	n, err := l.body.Read(p[:min(int64(len(p)), l.left)])
-	l.left -= int64(n)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = &sourceError{err}
-	}
-	if errors.Is(err, io.EOF) && l.left > 0 {
-		err = &sourceError{io.ErrUnexpectedEOF}
-	}
-	return n, err
-}
-
-// Close implements [io.Closer].
-func (l *limited) Close() error { return l.body.Close() }
-
-// A sourceError is why a blob cannot be read: nothing the target could do about it.
-type sourceError struct{ err error }
-
-func (e *sourceError) Error() string { return e.err.Error() }
-func (e *sourceError) Unwrap() error { return e.err }

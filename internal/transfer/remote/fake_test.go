@@ -56,6 +56,10 @@ type behavior struct {
 	corruptBlobs bool   // DIGEST_INVALID for each
 	keepsTags    int    // the status of DELETE of a tag; 0 deletes
 	deletions    int    // so many manifests may be deleted, with their tags
+
+	// instead answers a request in its own way, and tells whether it has; nil never does.
+	// The fake is locked.
+	instead func(f *fake, w http.ResponseWriter, r *http.Request) bool
 }
 
 func newFake(t *testing.T, b behavior) *fake {
@@ -129,6 +133,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && f.once("busy", f.behave.busy) {
 		w.Header().Set("Retry-After", "1")
 		refuse(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "slowly")
+		return
+	}
+	if f.behave.instead != nil && f.behave.instead(f, w, r) {
 		return
 	}
 	if r.Method == http.MethodHead && f.behave.noHead {
@@ -315,6 +322,9 @@ func (f *fake) manifest(w http.ResponseWriter, r *http.Request, repo, ref string
 		return
 	case mediaType == f.behave.refusedType:
 		refuse(w, http.StatusUnsupportedMediaType, "MANIFEST_INVALID", "unknown media type")
+		return
+	case strings.HasPrefix(ref, "sha256:") && ref != oci.DigestOf(raw).String():
+		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "another digest")
 		return
 	case !f.complete(repo, raw):
 		refuse(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", "blob unknown")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -48,7 +49,7 @@ func (r *Registry) putManifest(ctx context.Context, repo oci.Repository, d oci.D
 	}
 	a, err := r.Push(ctx, p)
 	if err == nil && a.Err != nil {
-		err = r.refusedManifest(repo, d, a)
+		err = r.refusedManifest(ctx, repo, d, raw, a)
 	}
 	if err != nil {
 		return false, err
@@ -58,14 +59,43 @@ func (r *Registry) putManifest(ctx context.Context, repo oci.Repository, d oci.D
 
 // refusedManifest says what a person can do about a manifest that a registry does not
 // take.
-func (r *Registry) refusedManifest(repo oci.Repository, d oci.Descriptor, a upstream.Pushed) error {
+func (r *Registry) refusedManifest(ctx context.Context, repo oci.Repository, d oci.Descriptor, raw []byte, a upstream.Pushed) error {
 	switch a.Status {
-	case http.StatusUnsupportedMediaType, http.StatusBadRequest, http.StatusNotFound, http.StatusNotAcceptable, http.StatusUnprocessableEntity:
+	case http.StatusUnsupportedMediaType:
+		return &oci.Error{
+			Code: a.Err.Code, Message: fmt.Sprintf("%s does not take a manifest of type %s for %s: %s", r.name, d.MediaType, repo.Path(), a.Err.Message),
+			Err: fmt.Errorf("%w: %w", ErrRefused, a.Err),
+		}
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusNotAcceptable, http.StatusUnprocessableEntity:
+		if child, missing := r.missingChild(ctx, repo, oci.Manifest{Descriptor: d, Bytes: raw}); missing {
+			return &oci.Error{
+				Code: a.Err.Code, Message: fmt.Sprintf("%s takes an index for %s only with all that it names, and %s is not there: %s", r.name, repo.Path(), child, a.Err.Message),
+				Err: fmt.Errorf("%w: %w", ErrSparse, a.Err),
+			}
+		}
 		return oci.Errorf(a.Err.Code, "%s does not take a manifest of type %s for %s: it may be too old for it, or want what the manifest names to be there: %w", r.name, d.MediaType, repo.Path(), a.Err)
-	case http.StatusRequestEntityTooLarge, http.StatusInsufficientStorage:
-		return oci.Errorf(oci.CodeDenied, "%s takes no more: %w", r.name, a.Err)
+	}
+	if full(a.Status) {
+		return fullError(r.name, repo, a.Err)
 	}
 	return a.Err
+}
+
+// ErrSparse is what [errors.Is] finds where a registry wants all children of an index.
+var ErrSparse = errors.New("the index is not complete")
+
+// missingChild finds a manifest that an index names and that is not there.
+func (r *Registry) missingChild(ctx context.Context, repo oci.Repository, index oci.Manifest) (oci.Digest, bool) {
+	g, err := index.Graph()
+	if err != nil {
+		return oci.Digest{}, false
+	}
+	for _, child := range g.Manifests {
+		if here, err := r.Has(ctx, repo, child); err == nil && !here {
+			return child.Digest, true
+		}
+	}
+	return oci.Digest{}, false
 }
 
 // Notes implements [transfer.Noter].

@@ -2,12 +2,14 @@
 //
 // A [Registry] promises that the bytes of a blob are proven by the registry before they
 // count, as the distribution specification asks of it, and that a registry that says it
-// has stored another digest is an error; that a blob is mounted where another repository
-// of the registry has it, sent in one piece where that is possible, read on from where
-// the registry says it broke off, begun anew where it has forgotten the upload, and sent
-// in pieces where it is too large for one; that a rate limit is waited for as long as it
-// says, within five minutes; and that credentials are those of Docker's configuration,
-// for this registry alone.
+// has stored another digest is an error; that the last bytes of a blob which is not what
+// its digest says do not leave; that a blob is mounted where another repository of the
+// registry has it, sent in one piece where that is possible, read on from where the
+// registry says it broke off, begun anew where it has forgotten the upload or says of it
+// what cannot be, and sent in pieces where it is too large for one; that whatever a
+// registry answers an upload has an end; that a rate limit is waited for as long as it
+// says, within five minutes, and nothing else is sent to that registry meanwhile; and
+// that credentials are those of Docker's configuration, for this registry alone.
 //
 // It keeps nothing and does not decide what is copied. What an address is called, and
 // which hosts are spoken to without TLS, is in [Options].
@@ -64,7 +66,7 @@ const (
 	// patience is how long a registry may take to answer after the last byte of a blob:
 	// some move it to where it belongs first.
 	patience = 5 * time.Minute
-	// rateLimitWait is how long a manifest may wait for the end of a rate limit.
+	// rateLimitWait is how long the end of a rate limit may be waited for.
 	rateLimitWait = 5 * time.Minute
 )
 
@@ -76,6 +78,8 @@ type Registry struct {
 
 	name  oci.Registry
 	pause func(ctx context.Context, n int, err error) error
+	gate  gate  // of all that is sent, and of questions for blobs
+	kinds kinds // of manifests
 
 	mu        sync.Mutex
 	subjects  map[oci.Digest]chan struct{} // the turn at the list of what refers to a digest
@@ -87,6 +91,7 @@ var (
 	_ transfer.Writer      = (*Registry)(nil)
 	_ transfer.TagResolver = (*Registry)(nil)
 	_ transfer.Noter       = (*Registry)(nil)
+	_ transfer.Refuser     = (*Registry)(nil)
 )
 
 // Open makes a Registry; writing asks for the right to push. It dials nobody.

@@ -180,7 +180,7 @@ func TestNothingIncompleteIsPublished(t *testing.T) {
 		says   string
 	}{
 		"the quota ends in the middle":      {behave: behavior{quota: layer + layer/2}, code: oci.CodeDenied, says: "takes no more"},
-		"a media type is refused":           {behave: behavior{refusedType: oci.MediaTypeImageIndex}, code: oci.CodeManifestInvalid, says: "does not take a manifest of type"},
+		"a media type is refused":           {behave: behavior{refusedType: oci.MediaTypeImageIndex}, code: oci.CodeManifestInvalid, says: "does not take manifests of type"},
 		"another digest is echoed":          {behave: behavior{wrongDigest: true}, code: oci.CodeDigestInvalid, says: "says that it has stored"},
 		"the bytes are others, says target": {behave: behavior{corruptBlobs: true}, code: oci.CodeDigestInvalid, says: "others than its digest says"},
 		"the source's bytes are others":     {source: registrytest.Behavior{Faults: []registrytest.Fault{{Corrupt: true}}}, code: oci.CodeDigestInvalid, says: "others than its digest says"},

@@ -242,7 +242,7 @@ func attached(tag oci.Tag) bool {
 func told(err error) string {
 	var e *oci.Error
 	if errors.As(err, &e) && e.Message != "" {
-		return fmt.Sprintf("%s: %s", e.Code, e.Message)
+		return strings.Replace(err.Error(), e.Error(), fmt.Sprintf("%s: %s", e.Code, e.Message), 1)
 	}
 	return err.Error()
 }

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"sampan/internal/oci"
+	"sampan/internal/transfer/remote"
+)
+
+// advice is what a person can do about what a registry has refused; empty for nothing.
+func advice(err error) string {
+	switch code := oci.CodeOf(err); {
+	case errors.Is(err, remote.ErrFull):
+		return text("Make room there, or ask who runs the registry for more; run the command again then: what has arrived is not sent again.", "请在目标腾出空间，或向仓库管理员申请更多配额，然后再次运行该命令：已到达的内容不会重新传输。")
+	case errors.Is(err, remote.ErrRefused):
+		return text("The registry is too old for this, or does not take such content: use another one, or a newer version of it.", "该仓库版本过旧，或不接受此类内容：请改用其他仓库或其新版本。")
+	case errors.Is(err, remote.ErrSparse):
+		return text("Copy all platforms, or one alone: that goes without the index around it.", "请复制所有平台，或只复制一个平台：单个平台不带外层索引。")
+	case code == oci.CodeTooManyRequests:
+		return later(err)
+	case code == oci.CodeUnauthorized || code == oci.CodeDenied:
+		return text("Log in with docker login, or ask who runs the registry for the right, or the room, to do this.", "请用 docker login 登录，或向仓库管理员申请权限或空间配额。")
+	}
+	return ""
+}
+
+// later is advice for who has met the limit of a rate, which is longer than a command
+// waits, or does not end.
+func later(err error) string {
+	var e *oci.Error
+	if errors.As(err, &e) && e.RetryAfter > 0 {
+		return fmt.Sprintf(text("Run the command again in %s: what has arrived is not sent again.", "请在 %s 后再次运行该命令：已到达的内容不会重新传输。"), e.RetryAfter.Round(time.Second))
+	}
+	return text("Run the command again later: what has arrived is not sent again.", "请稍后再次运行该命令：已到达的内容不会重新传输。")
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"sampan/internal/oci"
+	"sampan/internal/transfer/remote"
+)
+
+func TestARefusalIsToldWithWhatToDo(t *testing.T) {
+	for fact, c := range map[string]struct {
+		err  error
+		says string // empty for nothing
+	}{
+		"no room":                 {&oci.Error{Code: oci.CodeDenied, Err: remote.ErrFull}, "Make room there"},
+		"a kind that is refused":  {&oci.Error{Code: oci.CodeManifestInvalid, Err: fmt.Errorf("%w: old", remote.ErrRefused)}, "too old for this"},
+		"an index without all":    {&oci.Error{Code: oci.CodeManifestInvalid, Err: remote.ErrSparse}, "one alone"},
+		"a rate limit of an hour": {&oci.Error{Code: oci.CodeTooManyRequests, RetryAfter: time.Hour}, "again in 1h0m0s"},
+		"a rate limit":            {&oci.Error{Code: oci.CodeTooManyRequests}, "again later"},
+		"no right":                {&oci.Error{Code: oci.CodeDenied}, "docker login"},
+		"no credentials":          {&oci.Error{Code: oci.CodeUnauthorized}, "docker login"},
+		"what is not there":       {&oci.Error{Code: oci.CodeManifestUnknown}, ""},
+		"something else":          {fmt.Errorf("no"), ""},
+	} {
+		t.Run(fact, func(t *testing.T) {
+			got := advice(fmt.Errorf("copy a/b:1: %w", c.err))
+			if c.says == "" && got != "" || !strings.Contains(got, c.says) {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}

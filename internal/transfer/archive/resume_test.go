@@ -1,0 +1,65 @@
+package archive
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"sampan/internal/registrytest"
+)
+
+// A save that was killed in the middle of a blob goes on there.
+func TestABlobIsFetchedFromWhereItWas(t *testing.T) {
+	b := start(t)
+	image := b.AddImage("one", "1", registrytest.ImageSpec{Layers: []int64{3_000_000}})
+	p := plan(t, PlanOptions{}, b.source(t, "one:1", "one:1"))
+	want := content(t, write(t, p, WriteOptions{}))
+	layer := image.Layers[0][0]
+	f, err := formOf(p, OCI, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var place entry
+	for _, e := range f.entries {
+		if e.digest == layer.Digest {
+			place = e
+		}
+	}
+	for fact, c := range map[string]struct {
+		left  int64 // bytes of the layer that are there
+		wrong bool  // one of them is another
+		sent  int64
+	}{
+		"nothing was there":               {0, false, layer.Size},
+		"a little":                        {1, false, layer.Size - 1},
+		"the half":                        {layer.Size / 2, false, layer.Size - layer.Size/2},
+		"all, and it was not proven":      {layer.Size, false, 0},
+		"the half, but something else":    {layer.Size / 2, true, layer.Size + layer.Size - layer.Size/2},
+		"all of it, but something else":   {layer.Size, true, layer.Size},
+		"all but the last, which is fine": {layer.Size - 1, false, 1},
+	} {
+		t.Run(fact, func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "x.tar")
+			partial := bytes.Clone(want)
+			clear(partial[place.at:place.dataAt()])
+			clear(partial[place.dataAt()+c.left : place.dataAt()+place.size])
+			if c.wrong {
+				partial[place.dataAt()] ^= 1
+			}
+			if err := os.WriteFile(name+partialSuffix, partial, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.ResetCounts()
+			if _, err := Write(t.Context(), p, name, WriteOptions{Pause: noPause}); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(content(t, name), want) {
+				t.Error("the archive is another")
+			}
+			if got := b.BytesSentOf(layer.Digest); got != c.sent {
+				t.Errorf("%d bytes were fetched, want %d", got, c.sent)
+			}
+		})
+	}
+}
