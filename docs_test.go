@@ -1,6 +1,9 @@
 package sampan_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"errors"
 	"net/url"
 	"os"
 	"path"
@@ -247,18 +250,44 @@ func TestTheExampleForTheOpenNetworkIsShort(t *testing.T) {
 // The lists and settings of the tools that the pages show are accepted.
 func TestPagesShowListsAndSettingsAsTheyAre(t *testing.T) {
 	same := func(english, _ string) string { return english }
+	srv := t.TempDir()
+	for _, layout := range []string{"layout", "pause"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(srv, layout), 0o700),
+			os.WriteFile(filepath.Join(srv, layout, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o600),
+			os.WriteFile(filepath.Join(srv, layout, "index.json"), []byte(`{"schemaVersion":2,"manifests":[]}`), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var images bytes.Buffer
+	w := tar.NewWriter(&images)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "oci-layout", Mode: 0o644}), w.Close(), os.WriteFile(filepath.Join(srv, "images.tar"), images.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"docs/carrying.md", "docs/carrying.zh-CN.md"} {
-		lists := 0
+		lists, files := 0, 0
 		for _, block := range readPage(t, name).blocks {
-			if len(block) > 1 && block[0] == "yaml" {
+			if len(block) < 2 || block[0] != "yaml" {
+				continue
+			}
+			text := strings.Join(block[1:], "\n")
+			if strings.HasPrefix(text, "targets:") {
 				lists++
-				if _, err := syncing.Read(strings.NewReader(strings.Join(block[1:], "\n")), name, syncing.More{}, same); err != nil {
+				if _, err := syncing.Read(strings.NewReader(text), name, syncing.More{}, same); err != nil {
 					t.Error(err)
 				}
+				continue
+			}
+			files++
+			file := filepath.Join(srv, "sampan.yaml")
+			if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "/srv", srv)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := config.Load(config.Source{File: file, Environ: []string{"HOME=/root"}}); err != nil {
+				t.Errorf("%s shows a configuration that is refused: %v", name, err)
 			}
 		}
-		if lists == 0 {
-			t.Errorf("%s shows no list", name)
+		if lists == 0 || files == 0 {
+			t.Errorf("%s shows %d lists and %d configurations", name, lists, files)
 		}
 	}
 	dir := t.TempDir()
