@@ -238,11 +238,12 @@ func TestATargetThatStoresSomethingElse(t *testing.T) {
 			for name, args := range carriers(t, s) {
 				p := newPassage(t, bed.registries["quay.io"])
 				p.rules(each(forEver, pattern, other))
-				said := s.fail(t, args(t, "me/app:1", p.host()+"/other/"+name+"/app:1")...)
+				repository := "other/" + strings.ReplaceAll(fact, " ", "-") + "/" + name + "/app"
+				said := s.fail(t, args(t, "me/app:1", p.host()+"/"+repository+":1")...)
 				if !strings.Contains(said, "says that it has stored") || !strings.Contains(said, digestOf([]byte("another"))) {
 					t.Errorf("%s: %s", name, said)
 				}
-				wantNothing(t, bed.registries["quay.io"], "other/"+name+"/app", "1")
+				wantNothing(t, bed.registries["quay.io"], repository, "1")
 			}
 		})
 	}
