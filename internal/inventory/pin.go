@@ -90,7 +90,7 @@ func (v *Inventory) led(ctx context.Context, p Pin, set map[oci.Digest]struct{})
 	if errors.Is(err, ErrNotFound) {
 		d, err := oci.ParseDigest(p.Reference)
 		if err != nil {
-			return nil // it has not come yet
+			return nil //nolint:nilerr // a tag that has not come yet
 		}
 		desc = oci.Descriptor{Digest: d}
 	} else if err != nil {
