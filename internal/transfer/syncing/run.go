@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"sampan/internal/oci"
 	"sampan/internal/transfer"
 )
@@ -38,17 +40,32 @@ type Options struct {
 	Copy transfer.Options
 }
 
+// maxTargets are how many registries are written to at once.
+const maxTargets = 4
+
 // Run brings the targets in step with items, which [Expand] made; failed is what it
 // could not. An image that fails keeps no other from going. What was cut off is
-// finished by the next run.
+// finished by the next run. Several targets are written to at the same time, so that a
+// slow one holds up no other; Reader, Target and what Copy has are called concurrently.
 func Run(ctx context.Context, items []Item, failed []Failure, o Options) *Report {
 	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun}
 	for _, f := range failed {
 		r.Images = append(r.Images, Outcome{Source: f.Source, Result: Failed, Error: told(f.Err)})
 	}
-	for _, registry := range registries(items) {
+	targets := registries(items)
+	parts := make([]Report, len(targets))
+	var g errgroup.Group
+	g.SetLimit(maxTargets)
+	for i, registry := range targets {
 		of := slices.DeleteFunc(slices.Clone(items), func(it Item) bool { return it.Target.Registry() != registry })
-		r.copy(ctx, registry, of, o)
+		g.Go(func() error {
+			parts[i].copy(ctx, registry, of, o)
+			return nil
+		})
+	}
+	_ = g.Wait() // each image has its own error
+	for i := range parts {
+		r.add(&parts[i])
 	}
 	if o.Prune && r.Count(Failed) == 0 && ctx.Err() == nil {
 		r.prune(ctx, items, o)
@@ -178,6 +195,15 @@ func Doomed(ctx context.Context, items []Item, target func(oci.Registry) (Target
 		}
 	}
 	return doomed, nil
+}
+
+// add puts what was done at one target behind what was done at others.
+func (r *Report) add(part *Report) {
+	r.Images = append(r.Images, part.Images...)
+	r.Blobs, r.Bytes = r.Blobs+part.Blobs, r.Bytes+part.Bytes
+	for at := range part.kept {
+		r.keep(at.repo, at.digest)
+	}
 }
 
 // keep notes what an image is at its target, for pruning.

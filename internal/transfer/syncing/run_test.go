@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sampan/internal/oci"
 	"sampan/internal/transfer"
@@ -225,6 +226,56 @@ func TestAnImageThatFailsKeepsNoOtherFromGoing(t *testing.T) {
 	}
 	if r.Images[1].Error == "" {
 		t.Error("nobody says why")
+	}
+}
+
+// A slow target takes nothing until another has its image.
+type slow struct {
+	*memory
+	until <-chan struct{}
+}
+
+func (s slow) PutBlob(ctx context.Context, repo oci.Repository, d oci.Descriptor, open transfer.Open, from []oci.Repository) error {
+	select {
+	case <-s.until:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return s.memory.PutBlob(ctx, repo, d, open, from)
+}
+
+// A quick target tells when it has an image.
+type quick struct {
+	*memory
+	done chan<- struct{}
+}
+
+func (q quick) PutManifest(ctx context.Context, repo oci.Repository, d oci.Descriptor, raw []byte, tags []oci.Tag) error {
+	defer close(q.done)
+	return q.memory.PutManifest(ctx, repo, d, raw, tags)
+}
+
+func TestASlowTargetHoldsUpNoOther(t *testing.T) {
+	from, a, b := newMemory(), newMemory(), newMemory()
+	digest := from.add(t, "quay.io/a/b:v1", "one")
+	done := make(chan struct{})
+	at := map[string]Target{"slow.test": slow{a, done}, "quick.test": quick{b, done}}
+	o := Options{
+		Reader: func(oci.Registry) (oci.Reader, error) { return from, nil },
+		Target: func(r oci.Registry) (Target, error) { return at[r.String()], nil },
+	}
+	items, failed, err := Expand(t.Context(), read(t, "targets: [slow.test/, quick.test/]\nimages: [quay.io/a/b:v1]\n"), o.Reader, below)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // where one waits for the other
+	defer cancel()
+	r := Run(ctx, items, failed, o)
+	if len(r.Images) != 2 || r.Images[0].Target != "slow.test/a/b:v1" || r.Images[1].Target != "quick.test/a/b:v1" || !r.Complete || r.Blobs != 4 {
+		t.Errorf("%+v", r)
+	}
+	if a.tags["slow.test/a/b:v1"] != digest || b.tags["quick.test/a/b:v1"] != digest {
+		t.Errorf("%v, %v", a.tags, b.tags)
 	}
 }
 
