@@ -20,8 +20,8 @@
 //
 // It keeps nothing, writes nothing and does not watch the disk.
 //
-// Lock order: none; Pool.mu, source.mu and parts.mu are leaves, and not held while files
-// are looked at or read.
+// Lock order: parts.mu before source.mu; Pool.mu is a leaf. None is held while files are
+// looked at or read.
 package local
 
 import (

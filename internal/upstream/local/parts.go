@@ -9,9 +9,9 @@ import (
 	"sampan/internal/oci"
 )
 
-// FetchBlob implements [oci.BlobFetcher]. An endpoint whose bytes break off, or whose
-// bytes did not match the digest, is asked for further parts only when nobody else sends
-// them.
+// FetchBlob implements [oci.BlobFetcher]. An endpoint whose bytes break off is asked for
+// further parts only when nobody else sends them, and so is, in later fetches as well, one
+// whose bytes did not match the digest, until it is replaced.
 func (u *Upstream) FetchBlob(repo oci.Repository, digest oci.Digest) oci.BlobParts {
 	p := &parts{upstream: u, repo: repo, digest: digest, avoided: make([]bool, len(u.endpoints))}
 	if u.next != nil {
@@ -72,7 +72,7 @@ func (p *parts) turns(ctx context.Context) (good, avoided []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, bad := range p.avoided {
-		if bad {
+		if bad || p.upstream.endpoints[i].doubted(p.digest) {
 			avoided = append(avoided, i)
 		} else {
 			good = append(good, i)
@@ -106,6 +106,7 @@ func (p *parts) Avoid(endpoint string) {
 		if e.place.String() == endpoint {
 			e.broken(oci.Errorf(oci.CodeDigestInvalid, "what is stored as the blob %s is something else", p.digest))
 			e.meter.Failed(true)
+			e.doubt(p.digest)
 			p.avoid(i)
 			return
 		}

@@ -59,8 +59,9 @@ type generation struct {
 	*archive.Archive
 	stamp stamp
 
-	users   int  // guarded by source.mu
-	retired bool // closed when nobody uses it; guarded by source.mu
+	users   int                 // guarded by source.mu
+	retired bool                // closed when nobody uses it; guarded by source.mu
+	lies    map[oci.Digest]bool // blobs that are something else; guarded by source.mu
 }
 
 // acquire returns what is open, which is to be released. With look, what is on the disk
@@ -232,6 +233,25 @@ func (s *source) broken(err error) {
 		s.log.Warn("archive has something that cannot be served", "archive", s.place.String(), "err", err)
 	}
 	s.bad = err
+}
+
+// doubt remembers, for as long as the place stays what it is, that a blob of it is
+// something else.
+func (s *source) doubt(digest oci.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.current; g != nil {
+		if g.lies == nil {
+			g.lies = make(map[oci.Digest]bool)
+		}
+		g.lies[digest] = true
+	}
+}
+
+func (s *source) doubted(digest oci.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current != nil && s.current.lies[digest]
 }
 
 // names tells whether the place had images of a repository when it could last be read.

@@ -223,6 +223,9 @@ func TestADigestThatLiesIsNoAnswer(t *testing.T) {
 	if s := u.Status().Endpoints[0]; !strings.Contains(s.Error, one.blob().String()) {
 		t.Errorf("%+v", s)
 	}
+	if got, err := readPart(t, u.FetchBlob(repo, one.blob()), 0, -1); got != one.layer || err != nil {
+		t.Errorf("the next fetch begins with the bytes that lie: %q, %v", got, err)
+	}
 	b, err := u.Blob(t.Context(), repo, one.blob())
 	if err != nil {
 		t.Fatal(err)
