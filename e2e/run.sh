@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-go test -tags e2e -count=1 -timeout 20m -v "$@" . 2>&1 | tee "$log" || status=$?
+go test -tags e2e -count=1 -timeout 30m -v "$@" . 2>&1 | tee "$log" || status=$?
 
 # count PASS: how many tests and cases ended so, in plain output or in JSON.
 count() { grep -cE "(^|\"Output\":\") *--- $1: " "$log" || true; }
