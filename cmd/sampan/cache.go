@@ -41,7 +41,7 @@ func newRepairCommand() *cobra.Command {
 }
 
 func repair(cmd *cobra.Command, flags config.Flags) error {
-	c, err := config.Load(config.Source{Environ: os.Environ(), Flags: flags})
+	c, err := config.Load(config.Source{Environ: os.Environ(), Flags: flags, Bystander: true})
 	if err != nil {
 		return &usageError{err}
 	}

@@ -57,7 +57,7 @@ func (o mirrorOptions) open() (*runningMirror, error) {
 	if m.base != "" {
 		return m, nil
 	}
-	c, err := config.Load(config.Source{Environ: os.Environ(), Flags: config.Flags{Config: o.config}})
+	c, err := config.Load(config.Source{Environ: os.Environ(), Flags: config.Flags{Config: o.config}, Bystander: true})
 	if err != nil {
 		return nil, &usageError{err}
 	}

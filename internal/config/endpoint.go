@@ -56,7 +56,7 @@ func (d *decoder) readEndpoint(r oci.Registry, item node) (endpoint Endpoint, ok
 		if !written {
 			return false
 		}
-		parsed, c := parseEndpoint(s)
+		parsed, c := d.endpoint(s)
 		if c != nil {
 			d.complain(n.at, c)
 			return true

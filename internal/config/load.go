@@ -63,6 +63,9 @@ type Source struct {
 	//	SAMPAN_UPSTREAMS                 like --upstream, separated by commas or spaces
 	Environ []string
 	Flags   Flags
+	// Bystander is for programs that serve nothing, such as those that ask the mirror:
+	// archives and layouts need not be there.
+	Bystander bool
 }
 
 // MaxFileSize bounds a configuration file, in bytes.
@@ -79,6 +82,7 @@ func Load(s Source) (*Config, error) {
 		config:    Default(s.Environ),
 		env:       env,
 		chinese:   chinese(env),
+		bystander: s.Bystander,
 		used:      make(map[string]bool),
 		places:    make(map[string]place),
 		upstreams: make(map[oci.Registry]*entry),
@@ -109,6 +113,8 @@ type loader struct {
 	used     map[string]bool  // variables that the file mentions
 	places   map[string]place // of settings that somebody wrote
 	problems []*Problem
+
+	bystander bool // archives need not be there
 
 	upstreams map[oci.Registry]*entry
 	aliases   map[string]place // of aliases that the file has

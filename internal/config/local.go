@@ -61,6 +61,9 @@ func parseEndpoint(s string) (Endpoint, *complaint) {
 		return Endpoint{Local: l}, c
 	}
 	u, c := parseURL(s)
+	if c != nil {
+		c = complainf(msgBadEndpoint, redactURL(s))
+	}
 	return Endpoint{URL: u}, c
 }
 
@@ -84,10 +87,24 @@ func parseLocal(s string) (l Local, written bool, _ *complaint) {
 		return Local{}, true, complainf(msgUnreadable, err)
 	}
 	l = Local{Path: abs, Layout: layout}
+	check := checkArchive
 	if layout {
-		return l, true, checkLayout(abs)
+		check = checkLayout
 	}
-	return l, true, checkArchive(abs)
+	c := check(abs)
+	if c != nil {
+		c.onDisk = true
+	}
+	return l, true, c
+}
+
+// endpoint reads one, and looks on the disk only for who serves from there.
+func (l *loader) endpoint(s string) (Endpoint, *complaint) {
+	e, c := parseEndpoint(s)
+	if c != nil && c.onDisk && l.bystander {
+		return e, nil
+	}
+	return e, c
 }
 
 // checkLayout looks for what marks a layout.

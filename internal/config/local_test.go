@@ -74,6 +74,35 @@ upstreams:
 }
 
 // A relative path is one of the working directory, as those of other files are.
+// Who asks a mirror why an archive gives no answer can read its configuration although the
+// archive is gone.
+func TestABystanderNeedsNoArchive(t *testing.T) {
+	dir := localFiles(t)
+	file := filepath.Join(dir, "sampan.yaml")
+	for _, url := range []string{"archive:" + dir + "/gone.tar", "archive:" + dir + "/text", "oci:" + dir + "/half"} {
+		if err := os.WriteFile(file, []byte("upstreams: {docker.io: {endpoints: ['"+url+"']}}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []Source{{File: file}, {Flags: Flags{Config: file, Upstreams: []string{"quay.io=" + url}}}} {
+			if _, err := Load(s); err == nil {
+				t.Errorf("%s: a mirror takes it", url)
+			}
+			s.Bystander = true
+			c, err := Load(s)
+			if err != nil {
+				t.Errorf("%s: %v", url, err)
+				continue
+			}
+			if locals := upstream(t, c, "docker.io").Locals(); len(locals) != 1 || locals[0].Local.String() != url {
+				t.Errorf("%s: got %+v", url, locals)
+			}
+		}
+	}
+	if _, err := Load(Source{Flags: Flags{Upstreams: []string{"quay.io=archive:"}}, Bystander: true}); err == nil {
+		t.Error("an archive without a name is taken")
+	}
+}
+
 func TestARelativeArchiveIsMadeAbsolute(t *testing.T) {
 	dir := localFiles(t)
 	t.Chdir(dir)

@@ -50,6 +50,7 @@ const (
 	msgBadRegistry
 	msgBadChoice
 	msgBadURL
+	msgBadEndpoint
 	msgNoEndpoint
 	msgOnlyBlobs
 	msgOnlyBlobsBehind
@@ -98,6 +99,7 @@ type complaint struct {
 	message sentence
 	args    []any
 	meant   string // a suggestion, or empty
+	onDisk  bool   // it is about what a file holds, or that there is none
 }
 
 func complainf(m sentence, args ...any) *complaint { return &complaint{message: m, args: args} }
@@ -157,6 +159,7 @@ func (m message) format(chinese bool) string {
 		msgBadRegistry:        {"%q is not the name of a registry, such as quay.io or registry.corp:5000", "%q 不是仓库名，例如 quay.io 或 registry.corp:5000"},
 		msgBadChoice:          {"%q is not one of %s", "%q 不在可选值 %s 之中"},
 		msgBadURL:             {"%q is not a URL such as https://registry.example.com, without user, query and fragment", "%q 不是有效的 URL，例如 https://registry.example.com（不含用户、查询和片段）"},
+		msgBadEndpoint:        {"%q is not a URL such as https://registry.example.com, without user, query and fragment, nor archive:FILE or oci:DIR", "%q 不是有效的 URL，例如 https://registry.example.com（不含用户、查询和片段），也不是 archive:文件 或 oci:目录"},
 		msgNoEndpoint:         {"needs at least one entry with a url", "至少需要一个带 url 的条目"},
 		msgOnlyBlobs:          {"needs at least one endpoint that serves all: nobody could be asked for tags and manifests", "至少需要一个 serves 为 all 的端点，否则无处获取标签和清单"},
 		msgOnlyBlobsBehind:    {"needs at least one address that serves all beside the archives and layouts, or no address", "除归档和 layout 之外，至少需要一个 serves 为 all 的地址，或者不写任何地址"},

@@ -265,7 +265,7 @@ func (l *loader) override(flag string, list []string) {
 			l.complain(at, complainf(msgBadRegistry, name))
 			continue
 		}
-		endpoint, c := parseEndpoint(address)
+		endpoint, c := l.endpoint(address)
 		if c != nil {
 			l.complain(at, c)
 			continue
