@@ -314,13 +314,14 @@ func TestASaveThatWasKilledGoesOn(t *testing.T) {
 	}
 }
 
-// A bundle of what is new is loaded where the rest is, and refused where it is not.
+// A bundle of what is new is loaded where the rest is, and refused where it is not. It names
+// an image that did not change, too.
 func TestABundleFollowsWhatWasLoaded(t *testing.T) {
 	m := startMirror(t, options{})
 	s := newSampan(t, m)
 	s.run(t, "save", "tiny", "-o", "first.tar")
-	said1 := s.run(t, "save", "quay.io/team/tool:1", "--since", "first.tar.bundle.json", "-o", "second.tar")
-	if !strings.Contains(said1, "1 blobs left out") { // the root file system, which all share
+	said1 := s.run(t, "save", "tiny", "quay.io/team/tool:1", "--since", "first.tar.bundle.json", "-o", "second.tar")
+	if !strings.Contains(said1, "2 blobs left out") { // of tiny, and the root file system, which all share
 		t.Errorf("it says %q", said1)
 	}
 	first, second := filepath.Join(s.dir, "first.tar"), filepath.Join(s.dir, "second.tar")

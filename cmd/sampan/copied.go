@@ -60,15 +60,12 @@ func (t telling) tell(cmd *cobra.Command, report transfer.Report) error {
 	if t.json {
 		return t.tellJSON(out, report)
 	}
-	good, unchanged := 0, 0
+	good := 0
 	for _, r := range report.Images {
 		if r.Err != nil || r.Descriptor.Digest.IsZero() {
 			continue
 		}
 		good++
-		if r.Unchanged {
-			unchanged++
-		}
 		name := copyName(r)
 		var err error
 		switch {
@@ -86,11 +83,18 @@ func (t telling) tell(cmd *cobra.Command, report transfer.Report) error {
 	if t.quiet || good == 0 {
 		return nil
 	}
-	if unchanged == len(report.Images) {
-		_, err := fmt.Fprintln(cmd.ErrOrStderr(), text("everything was there already", "全部内容已存在"))
-		return err
+	return t.conclude(cmd.ErrOrStderr(), report)
+}
+
+// conclude is the last line: what was sent, or that nothing had to be.
+func (t telling) conclude(out io.Writer, report transfer.Report) error {
+	for _, r := range report.Images {
+		if !r.Unchanged {
+			return t.summary(out, report)
+		}
 	}
-	return t.summary(cmd.ErrOrStderr(), report)
+	_, err := fmt.Fprintln(out, text("everything was there already", "全部内容已存在"))
+	return err
 }
 
 func dryState(r transfer.Result) string {
@@ -102,11 +106,11 @@ func dryState(r transfer.Result) string {
 
 // summary is one line for all images.
 func (t telling) summary(out io.Writer, report transfer.Report) error {
-	format := text("%d blobs copied (%s), %d were there (%s)\n", "已复制 %d 个数据块（%s），%d 个已存在（%s）\n")
+	format := text("%s copied (%s), %d already there (%s)\n", "已复制 %s（%s），%d 个已存在（%s）\n")
 	if t.dryRun {
-		format = text("%d blobs would be copied (%s), %d are there (%s); nothing was sent\n", "将复制 %d 个数据块（%s），%d 个已存在（%s）；未传输任何内容\n")
+		format = text("%s would be copied (%s), %d already there (%s); nothing was sent\n", "将复制 %s（%s），%d 个已存在（%s）；未传输任何内容\n")
 	}
-	_, err := fmt.Fprintf(out, format, report.Sent.Blobs, progress.Bytes(report.Sent.Bytes), report.Present.Blobs, progress.Bytes(report.Present.Bytes))
+	_, err := fmt.Fprintf(out, format, blobs(report.Sent.Blobs), progress.Bytes(report.Sent.Bytes), report.Present.Blobs, progress.Bytes(report.Present.Bytes))
 	return err
 }
 

@@ -49,6 +49,7 @@ func newLoadCommand() *cobra.Command {
 	f.StringVarP(&o.output, "output", "o", "text", text("`FORMAT`: text, or json for one event a line", "输出格式 `FORMAT`：text，或 json（每行一个事件）"))
 	o.progress.addTo(cmd)
 	o.registries.addFlags(f)
+	o.registries.addCAFlag(f)
 	o.into.addFlags(f)
 	return cmd
 }
@@ -109,7 +110,7 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 		return listJSON(cmd.Context(), cmd.OutOrStdout(), a, images)
 	}
 	if o.list {
-		return list(cmd.OutOrStdout(), images)
+		return o.listText(cmd, a, images)
 	}
 	if into != nil {
 		return o.loadMirror(cmd, a, images, into, platforms)
@@ -122,10 +123,19 @@ func (o loadOptions) run(cmd *cobra.Command, args []string) error {
 
 // target reads --to and what goes with it; zero where images go elsewhere.
 func (o loadOptions) target() (target, error) {
-	if o.to == "" && (o.dryRun && o.into.admin == "" || o.naming != (mirror.Naming{})) {
-		return target{}, usagef("%s", text("--dry-run and the rules of names are for a registry: say --to", "--dry-run 与命名规则用于仓库：请指定 --to"))
-	}
-	if o.to == "" {
+	switch registry := o.to != ""; {
+	case registry && (o.engine != "auto" || o.namespace != ""):
+		return target{}, usagef("%s", text("--to goes with neither --engine nor --namespace", "--to 不能与 --engine 或 --namespace 同时使用"))
+	case registry:
+	case o.naming != (mirror.Naming{}) && o.into.admin != "":
+		return target{}, usagef("%s", text("in a running mirror images keep their names: the rules of names are for --to", "载入镜像站时镜像名不变：命名规则用于 --to"))
+	case o.naming != (mirror.Naming{}):
+		return target{}, usagef("%s", text("the rules of names are for a registry: say --to", "命名规则用于仓库：请指定 --to"))
+	case o.registries.ca != "":
+		return target{}, usagef("%s", text("--ca is for a registry: say --to", "--ca 用于仓库：请指定 --to"))
+	case o.dryRun && o.into.admin == "":
+		return target{}, usagef("%s", text("--dry-run is for a registry or a running mirror: say --to or --into", "--dry-run 用于仓库或镜像站：请指定 --to 或 --into"))
+	default:
 		return target{}, nil
 	}
 	t, err := parseTarget("--to", o.to)
@@ -155,7 +165,7 @@ func (o loadOptions) open(cmd *cobra.Command, options archive.OpenOptions) (*arc
 		}
 	}
 	a, err := archive.Open(ctx, o.input, options)
-	if errors.Is(err, os.ErrNotExist) {
+	if _, gone := os.Stat(o.input); errors.Is(err, os.ErrNotExist) && gone != nil {
 		return nil, fmt.Errorf(text("%s: there is no such archive", "%s：没有这个归档"), o.input)
 	}
 	if err != nil {

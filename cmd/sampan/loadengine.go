@@ -83,7 +83,11 @@ func (e engineCommand) answers(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, e.program, e.probe...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf(text("%s is not installed here: %w", "本机没有安装 %s：%w"), e.name, err)
+	}
+	if err != nil {
 		return fmt.Errorf(text("%s does not answer: %w: %s", "%s 没有应答：%w：%s"), e.name, err, lastLine(said.String()))
 	}
 	return nil

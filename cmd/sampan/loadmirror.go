@@ -67,7 +67,7 @@ func (o loadOptions) loadMirror(cmd *cobra.Command, a *archive.Archive, images [
 		return told
 	}
 	if err == nil && !o.quiet && !o.json() {
-		err = t.summary(cmd.ErrOrStderr(), report)
+		err = t.conclude(cmd.ErrOrStderr(), report)
 	}
 	return loadError(err)
 }

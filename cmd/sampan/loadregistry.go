@@ -54,6 +54,7 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 func (o loadOptions) jobsOf(a *archive.Archive, images []layout.Image, to target) ([]transfer.Job, error) {
 	var jobs []transfer.Job
 	taken := make(map[string]oci.Reference)
+	var first oci.Repository
 	for _, i := range images {
 		if isUnnamed(i) {
 			continue
@@ -73,6 +74,12 @@ func (o loadOptions) jobsOf(a *archive.Archive, images []layout.Image, to target
 			return nil, copyError(&transfer.Collision{Target: name, Sources: [2]oci.Reference{other, source}})
 		case ok:
 			return nil, usagef(text("two images would be called %s; name one of them", "有两个镜像会使用名字 %s；请只指定其中一个"), name)
+		}
+		if first.IsZero() {
+			first = i.Ref.Repository
+		}
+		if !to.isPlace() && i.Ref.Repository != first {
+			return nil, usagef(text("%s and %s would both become %s: to load them below a place, write %s/, or name the images of one", "%s 与 %s 都会成为 %s：如要载入到某个位置之下，请写 %s/，或只指定其中一个的镜像"), first, i.Ref.Repository, to.one, o.to)
 		}
 		taken[name.String()] = source
 		job := copyJob(source, name)

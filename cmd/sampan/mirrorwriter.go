@@ -49,12 +49,18 @@ func (w *mirrorWriter) close() { w.client.CloseIdleConnections() }
 type mirrorRefusal struct {
 	host, status, said string
 	code               int
+	token              bool // was sent
 }
 
 func (e *mirrorRefusal) Error() string {
 	said := fmt.Sprintf("%s: %s: %.300s", e.host, e.status, e.said)
 	switch e.code {
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return said + "\n" + text("Is this the admin listener of a mirror? It is not where clients pull.", "这是镜像站的管理地址吗？它不是客户端拉取镜像的地址。")
 	case http.StatusUnauthorized:
+		if e.token {
+			return said + "\n" + text("The token that was given is another than that in the mirror's admin.token_file.", "所给令牌与镜像站 admin.token_file 中的不同。")
+		}
 		return said + "\n" + text("Give the token with --admin-token-file.", "请用 --admin-token-file 提供令牌。")
 	case http.StatusInsufficientStorage:
 		return said + "\n" + text(
@@ -105,7 +111,7 @@ func (w *mirrorWriter) do(ctx context.Context, method, path string, q url.Values
 		return silent(req.URL.Host, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return &mirrorRefusal{req.URL.Host, resp.Status, strings.TrimSpace(string(answer)), resp.StatusCode}
+		return &mirrorRefusal{req.URL.Host, resp.Status, strings.TrimSpace(string(answer)), resp.StatusCode, w.m.token != ""}
 	}
 	if v == nil {
 		return nil

@@ -12,6 +12,7 @@ import (
 // advice is what a person can do about what a registry has refused; empty for nothing.
 func advice(err error) string {
 	switch code := oci.CodeOf(err); {
+	case errors.As(err, new(*mirrorRefusal)): // says itself what to do
 	case errors.Is(err, remote.ErrFull):
 		return text("Make room there, or ask who runs the registry for more; run the command again then: what has arrived is not sent again.", "请在目标腾出空间，或向仓库管理员申请更多配额，然后再次运行该命令：已到达的内容不会重新传输。")
 	case errors.Is(err, remote.ErrRefused):

@@ -48,6 +48,7 @@ func newSaveCommand() *cobra.Command {
 	f.BoolVar(&o.bare, "bare", false, text("write FILE alone, and nothing beside it", "只写 FILE，不写旁边的文件"))
 	o.registries.addFlags(f)
 	o.client.addFlags(f)
+	f.Lookup("mirror").Usage = text("`ADDRESS` of the mirror to save from, such as mirror.example.com (default SAMPAN_MIRROR, then client.yaml, then none: the images' own registries)", "从中获取镜像的镜像站地址 `ADDRESS`，例如 mirror.example.com（默认依次为 SAMPAN_MIRROR、client.yaml；都没有时从各自的仓库获取）")
 	o.client.addAccessFlags(f)
 	return cmd
 }
@@ -113,7 +114,7 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 
 // options reads the flags.
 func (o *saveOptions) options() (archive.PlanOptions, archive.WriteOptions, error) {
-	plan := archive.PlanOptions{Referrers: o.referrers, Text: text}
+	plan := archive.PlanOptions{Referrers: o.referrers, Configs: true, Text: text}
 	write := archive.WriteOptions{Zstd: o.zstd || strings.HasSuffix(o.output, ".zst") || strings.HasSuffix(o.output, ".zstd"), Bare: o.bare, Text: text}
 	switch {
 	case o.output == "":

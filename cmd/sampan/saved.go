@@ -26,12 +26,20 @@ func (o saveOptions) tell(w io.Writer, p *archive.Plan, names []string) error {
 		}
 	}
 	n, _ := p.Blobs()
-	fmt.Fprintf(w, text("%s: %d blobs, %s", "%s：%d 个 blob，%s"), strings.Join(names, " "), n, size(total))
+	fmt.Fprintf(w, text("%s: %s, %s", "%s：%s，%s"), strings.Join(names, " "), blobs(n), size(total))
 	if left, _ := p.Without(); left > 0 {
-		fmt.Fprintf(w, text("; %d blobs left out, which the other side has", "；省去对方已有的 %d 个 blob"), left)
+		fmt.Fprintf(w, text("; %s left out, which the other side has", "；省去对方已有的 %s"), blobs(left))
 	}
 	_, err = fmt.Fprintln(w)
 	return err
+}
+
+// blobs is a number of them.
+func blobs(n int) string {
+	if n == 1 {
+		return text("1 blob", "1 个 blob")
+	}
+	return fmt.Sprintf(text("%d blobs", "%d 个 blob"), n)
 }
 
 // files are the names, sizes and checksums of what was written, and how many bytes it

@@ -24,8 +24,8 @@ type Naming struct {
 	Template string
 }
 
-// Check refuses a template with a word that it does not know, and a separator that no name
-// can have.
+// Check refuses a template with a word that it does not know or another rule beside it,
+// and a separator that no name can have.
 func (n Naming) Check() error {
 	switch n.Separator {
 	case "", ".", "_", "__", "-", "--":
@@ -38,6 +38,9 @@ func (n Naming) Check() error {
 		default:
 			return oci.Errorf(oci.CodeNameInvalid, "%q is no word of a template: there are {registry}, {path}, {flat}, {namespace} and {name}", clip(word))
 		}
+	}
+	if n.Template != "" && (n.Flatten || n.Registry) {
+		return oci.Errorf(oci.CodeNameInvalid, "a template is the whole rule: it goes with neither flatten nor with-registry, but may hold {flat} and {registry}")
 	}
 	if n.Template != "" && !strings.Contains(n.Template, "{") {
 		return oci.Errorf(oci.CodeNameInvalid, "the template %q gives every image the same name", clip(n.Template))

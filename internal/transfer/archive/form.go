@@ -227,9 +227,7 @@ func isImage(g oci.Graph) bool {
 	if len(g.Blobs) == 0 {
 		return false
 	}
-	switch g.Blobs[0].MediaType {
-	case "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json":
-	default:
+	if !isConfig(g.Blobs[0]) {
 		return false
 	}
 	for _, layer := range g.Blobs[1:] {
@@ -238,6 +236,11 @@ func isImage(g oci.Graph) bool {
 		}
 	}
 	return true
+}
+
+// isConfig tells whether a blob is the configuration of something that runs.
+func isConfig(d oci.Descriptor) bool {
+	return d.MediaType == "application/vnd.oci.image.config.v1+json" || d.MediaType == "application/vnd.docker.container.image.v1+json"
 }
 
 func dockerImageOf(ref oci.Reference, g oci.Graph, format Format, text layout.Text) (dockerImage, error) {

@@ -41,6 +41,9 @@ type PlanOptions struct {
 	// the archive, in which it has them; zero where that is not known. They are not
 	// written.
 	Without map[oci.Digest]oci.Repository
+	// Configs are written although Without has them: docker load reads the configuration
+	// of every image from the archive, also of one that it has.
+	Configs bool
 	// Text is the language of errors; nil means English.
 	Text layout.Text
 }
@@ -88,7 +91,7 @@ func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error
 		}
 	}
 	for digest, b := range p.blobs {
-		if repo, ok := o.Without[digest]; ok {
+		if repo, ok := o.Without[digest]; ok && (!o.Configs || !isConfig(b.descriptor)) {
 			p.without = append(p.without, BundleBlob{digest, b.descriptor.Size, repo.String()})
 			delete(p.blobs, digest)
 		}

@@ -25,11 +25,23 @@ func Open(dir string, o Options) (*Dir, error) {
 		return nil, err
 	}
 	d, err := open(root, o)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &noLayout{o.text("a directory, but no OCI layout: that has oci-layout and index.json", "是目录，但不是 OCI layout：其中应有 oci-layout 和 index.json"), err}
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), root.Close())
 	}
 	return d, nil
 }
+
+// A noLayout is a directory without a layout.
+type noLayout struct {
+	message string
+	err     error
+}
+
+func (e *noLayout) Error() string { return e.message }
+func (e *noLayout) Unwrap() error { return e.err }
 
 func open(root *os.Root, o Options) (*Dir, error) {
 	marker, err := readFile(root, File, 1<<10)
