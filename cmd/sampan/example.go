@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 // examples gives commands an example that do not bring their own.
 func examples(root *cobra.Command) {
 	list := map[string]string{
-		"sampan serve":          "  sampan serve\n  sampan serve --config /etc/sampan/sampan.yaml --listen :5000",
+		"sampan serve":          "  sampan serve\n  sampan serve --upstream docker.io=archive:images.tar\n  sampan serve --config /etc/sampan/sampan.yaml --listen :5000",
 		"sampan demo":           "  sampan demo",
 		"sampan explain":        "  sampan explain quay.io/prometheus/prometheus:v2.53.0",
 		"sampan config check":   "  sampan config check --config /etc/sampan/sampan.yaml",

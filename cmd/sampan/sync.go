@@ -25,8 +25,8 @@ func newSyncCommand() *cobra.Command {
 		Use:   "sync -f FILE",
 		Short: text("Keep copies of images in step with where they come from", "使镜像的副本与来源保持一致"),
 		Long: text(
-			"Copy the images of a list to their targets: only what is missing there or has moved. What fails is told and\nkeeps nothing else from going; what was cut off is finished by the next run. With a schedule in the list, runs\nfollow each other until the command is ended.\n\nThe exit code is 0 when everything is in step, 1 when something failed, and 2 for a mistake in the command or\nthe list.",
-			"把列表中的镜像复制到目标，只复制目标缺少或已变化的内容。失败的镜像会被报告，不影响其他镜像；被中断的\n复制由下一次运行完成。列表中写有时间计划时，命令会持续运行，直到被结束。\n\n退出码：0 表示全部一致，1 表示有失败，2 表示命令或列表有误。"),
+			"Copy the images of a list to their targets: only what is missing there or has moved. What fails is told and\nkeeps nothing else from going; what was cut off is finished by the next run. With a schedule in the list, the\nfirst run is at once, and others follow until the command is ended.\n\nThe exit code is 0 when everything is in step, 1 when something failed, and 2 for a mistake in the command or\nthe list.",
+			"把列表中的镜像复制到目标，只复制目标缺少或已变化的内容。失败的镜像会被报告，不影响其他镜像；被中断的\n复制由下一次运行完成。列表中写有时间计划时，立即运行第一次，\n此后按计划持续运行，直到命令被结束。\n\n退出码：0 表示全部一致，1 表示有失败，2 表示命令或列表有误。"),
 		Example: "  sampan sync -f sync.yaml\n" +
 			"  sampan sync -f sync.yaml --prune --dry-run\n" +
 			"  sampan sync --kubeadm v1.31.0 --to registry.example.com/k8s/",
@@ -83,7 +83,11 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 			}
 			return nil
 		}
-		if !wait(cmd.Context(), l.Next(time.Now())) {
+		next := l.Next(time.Now())
+		if !o.quiet && o.output == "text" {
+			fmt.Fprintf(cmd.ErrOrStderr(), text("next run: %s\n", "下一次运行：%s\n"), next.Format(time.DateTime))
+		}
+		if !wait(cmd.Context(), next) {
 			return nil
 		}
 	}
@@ -200,7 +204,7 @@ func (o syncOptions) report(out io.Writer, r *syncing.Report) error {
 		e.SetEscapeHTML(false)
 		return e.Encode(r)
 	}
-	return r.WriteText(out, text)
+	return r.WriteText(out, text, size)
 }
 
 // agree shows what would be deleted, and asks.

@@ -284,7 +284,8 @@ func (r *Registry) leftAlone(endpoints []*endpoint) error {
 		b.mu.Unlock()
 	}
 	wait := max(time.Until(soonest), 0)
-	e := r.errorf(oci.CodeUnavailable, why, "%s; it is asked again in %s", safeText(why, r.registry.String()+" cannot be reached"), wait.Round(time.Second))
+	shown := max(wait.Round(time.Second), time.Second)
+	e := r.errorf(oci.CodeUnavailable, why, "%s; it is asked again in %s", safeText(why, r.registry.String()+" cannot be reached"), shown)
 	e.RetryAfter = wait
 	return e
 }

@@ -48,7 +48,8 @@ type List struct {
 	// Schedule is when, as cron has it; Every is how often. Neither (the default) is
 	// once.
 	Schedule string        `yaml:"schedule"`
-	Every    time.Duration `yaml:"every"`
+	Interval string        `yaml:"every"` // as it is written
+	Every    time.Duration `yaml:"-"`     // Interval
 	// Names is the rule of names below targets that end in "/".
 	Names Naming `yaml:"names"`
 
@@ -186,17 +187,25 @@ func (c *checker) list(l *List) {
 	if len(l.Images) == 0 && len(l.Kubernetes) == 0 {
 		c.wrong = append(c.wrong, fmt.Errorf(c.text("%s: neither images nor kubernetes says what to copy", "%s：images 与 kubernetes 均未说明要复制什么"), c.name))
 	}
-	if l.Schedule != "" && l.Every != 0 {
+	if l.Interval != "" {
+		var err error
+		if l.Every, err = time.ParseDuration(l.Interval); err != nil {
+			c.complain("$.every", c.text("%q is no time, such as 6h or 90m", "%q 不是时长，例如 6h 或 90m"), l.Interval)
+		} else if l.Every < time.Minute {
+			c.complain("$.every", c.text("at least 1m, not %s", "至少为 1m，而不是 %s"), l.Every)
+		}
+	}
+	if l.Schedule != "" && l.Interval != "" {
 		c.complain("$.every", "%s", c.text("schedule and every exclude each other", "schedule 与 every 只能有一个"))
 	}
 	if l.Schedule != "" {
 		var err error
-		if l.table, err = timetable.Parse(l.Schedule, time.Local); err != nil {
-			c.complain("$.schedule", c.text("%q is no five fields of cron: %v", "%q 不是五个 cron 字段：%v"), l.Schedule, err)
+		switch l.table, err = timetable.Parse(l.Schedule, time.Local); {
+		case errors.Is(err, timetable.ErrFields):
+			c.complain("$.schedule", c.text("%q is not five fields of cron (minute, hour, day, month, day of the week), such as 30 3 * * *", "%q 不是 cron 的五个字段（分、时、日、月、星期），例如 30 3 * * *"), l.Schedule)
+		case err != nil:
+			c.complain("$.schedule", "%q: %v", l.Schedule, err)
 		}
-	}
-	if l.Every < 0 || l.Every > 0 && l.Every < time.Minute {
-		c.complain("$.every", c.text("at least 1m, not %s", "至少为 1m，而不是 %s"), l.Every)
 	}
 	switch l.Names.Rule {
 	case "", "keep", "flatten", "template":

@@ -86,7 +86,7 @@ images:
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		"sync.yaml:2:8: every: schedule and every", "sync.yaml:2:8: every: at least 1m", `sync.yaml:3:11: schedule: "0 3 * *" is no`, `names.rule: keep, flatten or template, not "flat"`,
+		"sync.yaml:2:8: every: schedule and every", "sync.yaml:2:8: every: at least 1m", `sync.yaml:3:11: schedule: "0 3 * *" is not five fields of cron (minute,`, `names.rule: keep, flatten or template, not "flat"`,
 		"sync.yaml:5:13: platforms[0]", `sync.yaml:7:5: images[0]: "UPPER" is not`, "images[1]: nginx:1 names one image",
 		"sync.yaml:11:20: images[2].tags.semver", "images[2].tags.newest: 0", `images[2].tags.include[0]: "["`, "sync.yaml:12:30: images[2].platforms[1]",
 	} {

@@ -58,8 +58,8 @@ func (r *Report) Count(of Result) int {
 }
 
 // WriteText writes what moved, what failed and why, and the sum. Text chooses the
-// language.
-func (r *Report) WriteText(w io.Writer, text func(english, chinese string) string) error {
+// language, and size writes a number of bytes.
+func (r *Report) WriteText(w io.Writer, text func(english, chinese string) string, size func(int64) string) error {
 	word := map[Result]string{
 		Copied: text("copied", "已复制"), Unchanged: text("unchanged", "未变"), Failed: text("failed", "失败"), Pruned: text("deleted", "已删除"),
 		Kept: text("kept, being the same as a tag that stays", "保留，与另一保留的标签相同"),
@@ -94,7 +94,7 @@ func (r *Report) WriteText(w io.Writer, text func(english, chinese string) strin
 	if len(sum) == 0 {
 		sum = append(sum, text("nothing to do", "无事可做"))
 	}
-	fmt.Fprintf(&b, text("%s; %d blobs, %d bytes in %s\n", "%s；%d 个 blob，%d 字节，用时 %s\n"), strings.Join(sum, ", "), r.Blobs, r.Bytes, r.Ended.Sub(r.Began).Round(time.Millisecond))
+	fmt.Fprintf(&b, text("%s; %d blobs, %s in %s\n", "%s；%d 个 blob，%s，用时 %s\n"), strings.Join(sum, text(", ", "，")), r.Blobs, size(r.Bytes), r.Ended.Sub(r.Began).Round(time.Millisecond))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -328,7 +329,7 @@ func TestNothingIsPrunedWhereSomethingFailed(t *testing.T) {
 	to.keepTags = true
 	r, got := run(t, versions, from, to, Options{Prune: true})
 	var said bytes.Buffer
-	if err := r.WriteText(&said, english); err != nil || r.Complete || !slices.Contains(got, ">m.test/a/b:v0 failed") {
+	if err := r.WriteText(&said, english, bytesOf); err != nil || r.Complete || !slices.Contains(got, ">m.test/a/b:v0 failed") {
 		t.Errorf("a registry that cannot delete: %v, %v", err, got)
 	}
 	if want := "m.test/a/b:v0: failed: UNSUPPORTED: tags stay here\n"; !strings.Contains(said.String(), want) {
@@ -336,12 +337,15 @@ func TestNothingIsPrunedWhereSomethingFailed(t *testing.T) {
 	}
 }
 
+// bytesOf writes a number of bytes as it is.
+func bytesOf(n int64) string { return strconv.FormatInt(n, 10) + " bytes" }
+
 func TestReports(t *testing.T) {
 	from, to := newMemory(), newMemory()
 	from.add(t, "quay.io/a/b:v1", "one")
 	r, _ := run(t, versions+"kubernetes: [v1.31.0]\n", from, to, Options{})
 	var text, metrics bytes.Buffer
-	if err := errors.Join(r.WriteText(&text, english), r.WriteMetrics(&metrics)); err != nil {
+	if err := errors.Join(r.WriteText(&text, english, bytesOf), r.WriteMetrics(&metrics)); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"quay.io/a/b:v1 → m.test/a/b:v1: copied\n", "registry.k8s.io/etcd:3.5.15-0 → m.test/etcd:3.5.15-0: failed: ", "1 copied, 7 failed; 2 blobs, 5 bytes"} {
