@@ -158,7 +158,7 @@ func TestATargetThatRunsFull(t *testing.T) {
 	}{
 		{http.StatusInsufficientStorage, "", "takes no more for full/", "what has arrived is not sent again"},
 		{http.StatusRequestEntityTooLarge, "SIZE_INVALID", "takes no more for full/", "what has arrived is not sent again"},
-		{http.StatusForbidden, "DENIED", "does not let a stranger write to full/", "or the room, to do this"},
+		{http.StatusForbidden, "DENIED", "does not let a stranger write to full/", "or for more room"},
 	} {
 		t.Run(fmt.Sprint(c.status), func(t *testing.T) {
 			p := newPassage(t, bed.registries["quay.io"])

@@ -35,7 +35,7 @@ func newLoadCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.input, "input", "i", "", text("`FILE` to read, or an OCI layout directory; \"-\" for standard input", "要读取的文件 `FILE` 或 OCI layout 目录；\"-\" 表示标准输入"))
+	f.VarP(&onceFlag{value: &o.input}, "input", "i", text("`FILE` to read, or an OCI layout directory; \"-\" for standard input", "要读取的文件 `FILE` 或 OCI layout 目录；\"-\" 表示标准输入"))
 	f.BoolVar(&o.list, "list", false, text("tell what is in the archive, and load nothing", "只列出归档内容，不载入"))
 	f.StringVar(&o.to, "to", "", text("registry to load into: `HOST`/, HOST/NAMESPACE/, or HOST/REPOSITORY[:TAG] for one image", "载入的仓库：`HOST`/、HOST/NAMESPACE/，或单个镜像的 HOST/REPOSITORY[:TAG]"))
 	f.StringSliceVar(&o.platforms, "platform", nil, text("`OS/ARCH` to load, such as linux/arm64, in the place of all that the archive has; may be repeated", "只载入该平台 `OS/ARCH`，例如 linux/arm64，而非归档中的全部；可重复"))
@@ -63,6 +63,29 @@ type loadOptions struct {
 	progress                                   progressFlag
 	registries                                 registryOptions
 	into                                       intoOptions
+}
+
+// A onceFlag is a flag with a file, which may be given once.
+type onceFlag struct{ value *string }
+
+// String implements pflag.Value.
+func (f *onceFlag) String() string {
+	if f.value == nil {
+		return ""
+	}
+	return *f.value
+}
+
+// Type implements pflag.Value.
+func (f *onceFlag) Type() string { return "string" }
+
+// Set implements pflag.Value.
+func (f *onceFlag) Set(s string) error {
+	if *f.value != "" {
+		return errors.New(text("one archive at a time; run the command for each", "每次只能载入一个归档；请分别运行"))
+	}
+	*f.value = s
+	return nil
 }
 
 func (o loadOptions) json() bool { return o.output == "json" }

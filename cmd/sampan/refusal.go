@@ -22,7 +22,7 @@ func advice(err error) string {
 	case code == oci.CodeTooManyRequests:
 		return later(err)
 	case code == oci.CodeUnauthorized || code == oci.CodeDenied:
-		return text("Log in with docker login, or ask who runs the registry for the right, or the room, to do this.", "请用 docker login 登录，或向仓库管理员申请权限或空间配额。")
+		return text("Log in with docker login, or ask whoever runs the registry for permission, or for more room.", "请用 docker login 登录，或向仓库管理员申请权限或空间配额。")
 	}
 	return ""
 }
