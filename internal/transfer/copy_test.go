@@ -358,6 +358,8 @@ func TestWhatRefersGoesAfterWhatItRefersTo(t *testing.T) {
 	cosigned := s.image("cosign", s.layer("k"))
 	name := "sha256-" + root.Digest.Hex() + ".sig"
 	s.tags[name] = cosigned
+	known := "sha256-" + root.Digest.Hex() + ".sbom"
+	s.tags[known] = sbom // which the API tells of too
 	job := jobOf(t, s, root, "a:1")
 	job.Referrers = true
 	report, err := run(t, p, Options{}, job)
@@ -372,6 +374,9 @@ func TestWhatRefersGoesAfterWhatItRefersTo(t *testing.T) {
 	}
 	if p.tags["a:"+name].Digest != cosigned.Digest {
 		t.Errorf("the tag of the signature is %v", p.tags["a:"+name])
+	}
+	if p.tags["a:"+known].Digest != sbom.Digest {
+		t.Errorf("the tag of what was seen before is %v", p.tags["a:"+known])
 	}
 	if report, err = run(t, p, Options{}, job); err != nil || !report.Images[0].Unchanged {
 		t.Errorf("again: %v, %+v", err, report.Images[0])
