@@ -47,6 +47,9 @@ func (c *copier) referring(ctx context.Context, im *image, digest oci.Digest) ([
 		if err != nil {
 			return nil, err
 		}
+		if n.here, err = c.listed(ctx, im, n, digest); err != nil {
+			return nil, err
+		}
 		found = append(found, n)
 	}
 	for _, suffix := range cosignSuffixes() {
@@ -63,6 +66,15 @@ func (c *copier) referring(ctx context.Context, im *image, digest oci.Digest) ([
 		}
 	}
 	return found, nil
+}
+
+// listed tells whether the target has what refers to a digest, and lists it.
+func (c *copier) listed(ctx context.Context, im *image, n *node, subject oci.Digest) (bool, error) {
+	l, ok := c.w.(ReferrerLister)
+	if !ok || !n.here || n.graph.Subject.Digest != subject {
+		return n.here, nil
+	}
+	return ask(ctx, c, func() (bool, error) { return l.Lists(ctx, im.job.Target, subject, n.manifest.Descriptor.Digest) })
 }
 
 // tagged looks at what a tag of the source names; nil where there is no such tag, or where

@@ -92,6 +92,8 @@ var (
 	_ transfer.TagResolver = (*Registry)(nil)
 	_ transfer.Noter       = (*Registry)(nil)
 	_ transfer.Refuser     = (*Registry)(nil)
+
+	_ transfer.ReferrerLister = (*Registry)(nil)
 )
 
 // Open makes a Registry; writing asks for the right to push. It dials nobody.

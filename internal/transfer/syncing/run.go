@@ -51,7 +51,7 @@ const maxTargets = 4
 // finished by the next run. Several targets are written to at the same time, so that a
 // slow one holds up no other; Reader, Target and what Copy has are called concurrently.
 func Run(ctx context.Context, items []Item, failed []Failure, o Options) *Report {
-	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun}
+	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun, Images: []Outcome{}} // [] in JSON, not null
 	for _, f := range failed {
 		r.fail(ctx, Outcome{Source: f.Source}, f.Err)
 	}

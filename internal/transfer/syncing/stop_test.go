@@ -3,6 +3,7 @@ package syncing
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -123,5 +124,13 @@ func TestNothingIsPrunedWhereNothingWasSent(t *testing.T) {
 	r := Run(t.Context(), items, failed, o)
 	if err != nil || r.Complete || r.Count(Failed) != 1 || len(r.Images) != 1 || to.tags["m.test/a/b:old"].IsZero() {
 		t.Errorf("%v, %+v", err, r.Images)
+	}
+}
+
+// A script that goes through the images of a report finds none, and no null.
+func TestAReportOfNothing(t *testing.T) {
+	raw, err := json.Marshal(Run(t.Context(), nil, nil, Options{}))
+	if err != nil || !strings.Contains(string(raw), `"images":[]`) {
+		t.Errorf("%v: %s", err, raw)
 	}
 }
