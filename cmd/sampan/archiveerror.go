@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -10,6 +11,9 @@ import (
 // archiveError is an error about archives, for people: in Chinese with what kind of
 // error it is in front, and without the codes of the protocol.
 func archiveError(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return &told{text("interrupted", "已中断"), err}
+	}
 	what := advice(err)
 	err = plainWithin(err)
 	if what != "" {

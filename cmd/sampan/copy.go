@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -241,6 +242,10 @@ func hinted(err error) error {
 		return nil
 	case errors.As(err, &none):
 		return fmt.Errorf(text("%s has nothing for %s; there is %s", "%s 没有平台 %s；现有：%s"), none.Source, none.Platform, none.List())
+	case errors.Is(err, context.Canceled):
+		return interruption(err)
+	case errors.Is(err, transfer.ErrHeldBack):
+		return &told{text("nothing of it was sent, because of what else is wrong", "因其他错误，未传输其任何内容"), err}
 	case !errors.As(err, &e):
 		return err
 	}

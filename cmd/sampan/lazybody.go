@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,8 @@ type lazyBody struct {
 	open   transfer.Open
 	body   io.ReadCloser // nil before
 	failed atomic.Pointer[unreadable]
+	once   sync.Once
+	closed chan struct{} // closed with the body, which the transport does always
 }
 
 // An unreadable is why a blob cannot be read that is to be sent.
@@ -58,10 +61,14 @@ func (b *lazyBody) fail(err error) error {
 
 // Close implements [io.Closer].
 func (b *lazyBody) Close() error {
-	if b.body == nil {
-		return nil
-	}
-	return b.body.Close()
+	err := error(nil)
+	b.once.Do(func() {
+		if b.body != nil {
+			err = b.body.Close()
+		}
+		close(b.closed)
+	})
+	return err
 }
 
 // sleep waits, or returns why it did not.

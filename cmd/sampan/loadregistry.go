@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -134,6 +135,8 @@ func loadProblem(err error) error {
 		sparse *transfer.Sparse
 	)
 	switch {
+	case errors.Is(err, context.Canceled):
+		return interruption(err)
 	case errors.As(err, &sparse):
 		there := fmt.Sprintf(text("the archive has only a part of %s: %s", "归档中 %s 只有一部分平台：%s"), sparse.Source, sparse.List())
 		return &told{there + "\n" + partText(), err}

@@ -91,6 +91,9 @@ func (e *mirrorRefusal) As(target any) bool {
 func (w *mirrorWriter) do(ctx context.Context, method, path string, q url.Values, size int64, body io.Reader, v any) error {
 	req, err := http.NewRequestWithContext(ctx, method, w.m.base+path+"?"+q.Encode(), body)
 	if err != nil {
+		if c, ok := body.(io.Closer); ok {
+			err = errors.Join(err, c.Close())
+		}
 		return err
 	}
 	if body != nil {
@@ -240,15 +243,21 @@ func offsetOf(err error) int64 {
 	return 0
 }
 
-// send sends a blob from an offset on.
+// send sends a blob from an offset on. When it returns, nobody reads the blob any more: a
+// transport may read on for a while after the answer is there.
 func (w *mirrorWriter) send(ctx context.Context, repo oci.Repository, d oci.Descriptor, offset int64, open transfer.Open) error {
 	q := url.Values{
 		"repository": {repo.String()}, "digest": {d.Digest.String()},
 		"size": {strconv.FormatInt(d.Size, 10)}, "offset": {strconv.FormatInt(offset, 10)},
 	}
-	body := &lazyBody{ctx: ctx, offset: offset, left: d.Size - offset, open: open}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body := &lazyBody{ctx: ctx, offset: offset, left: d.Size - offset, open: open, closed: make(chan struct{})}
 	err := w.do(ctx, http.MethodPut, pathBlob, q, d.Size-offset, body, nil)
-	if failed := body.failed.Load(); failed != nil {
+	failed := body.failed.Load() // before it fails because of cancel
+	cancel()
+	<-body.closed
+	if failed != nil {
 		return failed
 	}
 	return err

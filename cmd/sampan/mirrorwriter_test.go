@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"sampan/internal/oci"
@@ -67,6 +68,7 @@ func TestABlobIsSentFromWhereTheMirrorWantsIt(t *testing.T) {
 		offsets []string
 		says    string // the error; empty for none
 	}{
+		{"at its end", []func(http.ResponseWriter, *http.Request){have(10), takes("")}, []string{"0", "10"}, ""},
 		{"at once", []func(http.ResponseWriter, *http.Request){takes(blob)}, []string{"0"}, ""},
 		{"some is there", []func(http.ResponseWriter, *http.Request){have(4), takes("456789")}, []string{"0", "4"}, ""},
 		{"it breaks off", []func(http.ResponseWriter, *http.Request){breaks, have(3), takes("3456789")}, []string{"0", "0", "3"}, ""},
@@ -128,6 +130,60 @@ func TestABlobThatCannotBeReadIsTheArchivesFault(t *testing.T) {
 		if len(f.offsets) > 1 {
 			t.Errorf("%s: it was sent %d times", name, len(f.offsets))
 		}
+	}
+}
+
+// A slowBlob has some bytes, and then none until its request has ended.
+type slowBlob struct {
+	ctx  context.Context
+	left int
+	open *atomic.Int32 // how many are open
+}
+
+func (b *slowBlob) Read(p []byte) (int, error) {
+	if b.left > 0 {
+		n := min(len(p), b.left)
+		b.left -= n
+		return n, nil
+	}
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+func (b *slowBlob) Close() error {
+	b.open.Add(-1)
+	return nil
+}
+
+// A mirror may answer in the middle of a blob. Then nobody reads on before it is opened
+// again, or after PutBlob.
+func TestABlobIsReadByOneAtATime(t *testing.T) {
+	early := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.CopyN(io.Discard, r.Body, 3)
+		http.Error(w, "not now", http.StatusServiceUnavailable)
+	}
+	f := &fakeIntake{answers: []func(http.ResponseWriter, *http.Request){early, early, early, early}}
+	server := httptest.NewServer(f)
+	defer server.Close()
+	w := newMirrorWriter(&runningMirror{base: server.URL})
+	defer w.close()
+	w.pause = func(_ context.Context, n int, err error) error {
+		if n > 3 {
+			return err
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var open atomic.Int32
+	err := w.PutBlob(ctx, mustRepository(t, "docker.io/library/app"), oci.Descriptor{Digest: oci.DigestOf(nil), Size: 1 << 20}, func(ctx context.Context, _ int64) (io.ReadCloser, error) {
+		if n := open.Add(1); n > 1 {
+			t.Errorf("%d read it", n)
+		}
+		return &slowBlob{ctx, 64 << 10, &open}, nil
+	}, nil)
+	if statusOf(err) != http.StatusServiceUnavailable || len(f.offsets) != 4 || open.Load() != 0 {
+		t.Errorf("got %v after %d requests; %d read on", err, len(f.offsets), open.Load())
 	}
 }
 

@@ -2,6 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -90,6 +94,44 @@ func TestInterruptedOnATerminal(t *testing.T) {
 		return len(lines) > 1 && regexp.MustCompile(`^total .* 0%  .* / 4\.0 MiB`).MatchString(lines[0]) && strings.HasPrefix(lines[1], "sampan: ") &&
 			!strings.Contains(strings.Join(s.All(), "\n"), "^C") && column == 0 && line == len(lines)
 	})
+}
+
+// However much is on its way, a person who ends a copy reads one sentence.
+func TestACopyThatIsInterrupted(t *testing.T) {
+	person(t)
+	gate := registrytest.NewGate()
+	source := registrytest.StartTest(t, registrytest.Options{})
+	args := []string{"copy"}
+	for i := range 4 {
+		name := fmt.Sprintf("team/app%d", i)
+		source.AddImage(name, "1", registrytest.ImageSpec{Layers: []int64{2 << 20, 2<<20 + int64(i)}, Platforms: []oci.Platform{{OS: "linux", Architecture: "amd64"}}})
+		args = append(args, source.Host()+"/"+name+":1")
+	}
+	source.SetBehavior(registrytest.Behavior{Faults: []registrytest.Fault{{HangInBody: gate, HangAt: 1 << 20}}})
+	t.Cleanup(gate.Open)
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2/":
+		case r.Method == http.MethodPost:
+			w.Header().Set("Location", r.URL.Path+"1")
+			w.WriteHeader(http.StatusAccepted)
+		case r.Method == http.MethodPut:
+			_, _ = io.Copy(io.Discard, r.Body) // what is cut off is nothing
+			w.WriteHeader(http.StatusCreated)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(target.Close)
+	x := terminaltest.New(t, 100, 30)
+	cmd := onTerminal(t, x, append(args, strings.TrimPrefix(target.URL, "http://")+"/")...)
+	x.Await("bars", terminaltest.Shows("1.0 MiB / 2.0 MiB"))
+	x.Type("\x03")
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("it ends with %v", err)
+	}
+	clean(t, x, "^total ", "^sampan: interrupted: run the command again to go on; what has arrived is not sent again$")
 }
 
 // What an engine says stands above the bars, whole.

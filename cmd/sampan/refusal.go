@@ -36,3 +36,9 @@ func later(err error) string {
 	}
 	return text("Run the command again later: what has arrived is not sent again.", "请稍后再次运行该命令：已到达的内容不会重新传输。")
 }
+
+// interruption is the error of a command that a person has ended in the middle, in place
+// of what everything that was on its way says of that.
+func interruption(err error) error {
+	return &told{text("interrupted: run the command again to go on; what has arrived is not sent again", "已中断：再次运行该命令即可继续，已到达的内容不会重新传输"), err}
+}

@@ -78,6 +78,9 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 			return err
 		}
 		if !l.Repeats() || o.dryRun || cmd.Context().Err() != nil {
+			if err := cmd.Context().Err(); err != nil && !r.Complete {
+				return interruption(err)
+			}
 			if !r.Complete {
 				return errors.New(text("not everything is in step", "未能全部一致"))
 			}
@@ -169,15 +172,16 @@ func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report,
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	prune := o.prune
+	prune, agreed := o.prune, []oci.Reference(nil)
 	if prune && !o.dryRun && !o.yes {
-		if prune, err = o.agree(cmd, items, places); err != nil {
+		if agreed, err = o.agree(cmd, items, places); err != nil {
 			return nil, err
 		}
+		prune = len(agreed) > 0
 	}
 	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.output == "json", copyStates())
 	r := syncing.Run(ctx, items, failed, syncing.Options{
-		Reader: places.source, Target: places.target, Prune: prune, Verify: o.verify,
+		Reader: places.source, Target: places.target, Prune: prune, Agreed: agreed, Verify: o.verify,
 		Copy: transfer.Options{DryRun: o.dryRun, Progress: show},
 	})
 	show.Close()
@@ -207,11 +211,11 @@ func (o syncOptions) report(out io.Writer, r *syncing.Report) error {
 	return r.WriteText(out, text, size)
 }
 
-// agree shows what would be deleted, and asks.
-func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *registries) (bool, error) {
+// agree shows what would be deleted, asks, and returns what may be.
+func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *registries) ([]oci.Reference, error) {
 	doomed, err := syncing.Doomed(cmd.Context(), items, places.target)
 	if err != nil || len(doomed) == 0 {
-		return false, err
+		return nil, hinted(err)
 	}
 	out := cmd.ErrOrStderr()
 	for _, ref := range doomed {
@@ -220,17 +224,17 @@ func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *reg
 	fmt.Fprintf(out, text("Delete these %d tags once everything is in step? [y/N] ", "全部一致之后删除这 %d 个标签？[y/N] "), len(doomed))
 	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+		return nil, err
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes", "是":
-		return true, nil
+		return doomed, nil
 	case "":
 		if errors.Is(err, io.EOF) {
-			return false, usagef("%s", text("nobody can be asked here: say --yes to --prune, or --dry-run", "此处无法询问：--prune 请同时使用 --yes，或使用 --dry-run"))
+			return nil, usagef("%s", text("nobody can be asked here: say --yes to --prune, or --dry-run", "此处无法询问：--prune 请同时使用 --yes，或使用 --dry-run"))
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 // placing names images at targets by the list's rule.

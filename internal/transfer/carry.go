@@ -106,12 +106,13 @@ func (c *copier) putParts(ctx context.Context, im *image, n *node) (int, error) 
 	for _, k := range counts {
 		total += k
 	}
+	var first error // one is enough for a person, and best one that was not the end of ctx
 	for _, err := range errs {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			return total, err // one is enough for a person
+		if err != nil && (first == nil || errors.Is(first, context.Canceled)) {
+			first = err
 		}
 	}
-	return total, errors.Join(errs...)
+	return total, first
 }
 
 // once does work for a place of the target, where others that need the same wait for it.

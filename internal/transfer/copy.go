@@ -32,48 +32,67 @@ func (e *Collision) Error() string {
 	return fmt.Sprintf("%s and %s would both become %s", e.Sources[0], e.Sources[1], e.Target)
 }
 
+// ErrHeldBack is what [errors.Is] finds in the Result of a job that could have been done,
+// of which nothing was sent because of another. The error of Copy tells the other's alone.
+var ErrHeldBack = errors.New("nothing of it was sent, because of what else is wrong")
+
 // Copy carries the jobs to a writer. First it looks at all of them: at the sources,
 // and at what the target has of them. Two jobs of one name with different content
 // are a [*Collision], and nothing is done. When any job cannot be done, nothing is
-// sent either, unless Options.KeepGoing is set. A job that fails later keeps no other
-// from going.
+// sent either, unless Options.KeepGoing is set: the others fail with [ErrHeldBack]. A job
+// that fails later keeps no other from going.
 //
-// The error joins those of all jobs. The Report has a Result for each job, whatever
-// the error is.
+// The error joins those of all jobs; the end of ctx is in it once, however many jobs it
+// has stopped. The Report has a Result for each job, whatever the error is.
 func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) {
 	c := newCopier(w, o)
 	images := make([]*image, len(jobs))
 	for i, job := range jobs {
 		images[i] = &image{job: job, result: Result{Job: job}}
 	}
-	if err := named(jobs, func(int) oci.Digest { return oci.Digest{} }); err != nil {
-		return c.report(images), err
+	gone, err := c.all(ctx, images)
+	errs := []error{err}
+	stopped := false
+	for _, im := range images {
+		switch r := &im.result; {
+		case r.Err != nil && ctx.Err() != nil && errors.Is(r.Err, ctx.Err()):
+			stopped = true
+		case r.Err != nil:
+			errs = append(errs, fmt.Errorf("copy %s: %w", im.job.Source, r.Err))
+		case !gone && !r.Unchanged:
+			r.Err = ErrHeldBack
+		}
+	}
+	if stopped {
+		errs = append(errs, ctx.Err())
+	}
+	return c.report(images), errors.Join(errs...)
+}
+
+// all looks at all images and then carries them, and tells whether it came to that. Its
+// error is of none of them alone.
+func (c *copier) all(ctx context.Context, images []*image) (bool, error) {
+	if err := named(images, func(*image) oci.Digest { return oci.Digest{} }); err != nil {
+		return false, err
 	}
 	c.each(ctx, images, max(c.o.Images, c.o.Lookups), c.plan)
 	// Tags are known by now: what they point at may be the same after all, or not.
-	if err := named(jobs, func(i int) oci.Digest { return images[i].result.Descriptor.Digest }); err != nil {
-		return c.report(images), err
+	if err := named(images, func(im *image) oci.Digest { return im.result.Descriptor.Digest }); err != nil {
+		return false, err
 	}
 	c.locate(ctx, images)
-	if err := c.note(ctx, images); err != nil {
-		return c.report(images), err
-	}
-	if c.mayGoOn(images) && !o.DryRun {
+	c.note(ctx, images)
+	if c.mayGoOn(images) && !c.o.DryRun {
 		c.each(ctx, images, c.o.Images, c.refused)
 	}
-	if c.mayGoOn(images) {
-		c.expect(ctx, images)
-		if !o.DryRun {
-			c.each(ctx, images, c.o.Images, c.carry)
-		}
+	if !c.mayGoOn(images) {
+		return false, nil
 	}
-	var errs []error
-	for _, im := range images {
-		if im.result.Err != nil {
-			errs = append(errs, fmt.Errorf("copy %s: %w", im.job.Source, im.result.Err))
-		}
+	c.expect(ctx, images)
+	if !c.o.DryRun {
+		c.each(ctx, images, c.o.Images, c.carry)
 	}
-	return c.report(images), errors.Join(errs...)
+	return true, nil
 }
 
 // mayGoOn tells whether anything is to be done after what has failed so far.
@@ -84,29 +103,30 @@ func (c *copier) mayGoOn(images []*image) bool {
 // named refuses two sources on one name. What is known to have the same digest is one
 // source; a zero digest is not known yet, and then only repositories and tags count
 // that cannot be the same.
-func named(jobs []Job, digest func(int) oci.Digest) error {
+func named(images []*image, digest func(*image) oci.Digest) error {
 	type name struct {
 		repo oci.Repository
 		tag  oci.Tag
 	}
-	first := map[name]int{}
-	for i, job := range jobs {
+	first := map[name]*image{}
+	for _, im := range images {
+		job := im.job
 		for _, tag := range job.Tags {
 			k := name{job.Target, tag}
-			j, taken := first[k]
-			if !taken {
-				first[k] = i
+			before := first[k]
+			if before == nil {
+				first[k] = im
 				continue
 			}
-			a, b := digest(i), digest(j)
-			same := jobs[j].Source == job.Source && slices.Equal(jobs[j].Platforms, job.Platforms)
+			a, b, other := digest(im), digest(before), before.job
+			same := other.Source == job.Source && slices.Equal(other.Platforms, job.Platforms)
 			if same || !a.IsZero() && a == b {
 				continue
 			}
-			if a.IsZero() && b.IsZero() && jobs[j].Source.Repository == job.Source.Repository && jobs[j].Source.Tag != job.Source.Tag {
+			if a.IsZero() && b.IsZero() && other.Source.Repository == job.Source.Repository && other.Source.Tag != job.Source.Tag {
 				continue // two tags of one repository may be the same image: see later
 			}
-			return &Collision{Target: oci.Reference{Repository: job.Target, Tag: tag}, Sources: [2]oci.Reference{jobs[j].Source, job.Source}}
+			return &Collision{Target: oci.Reference{Repository: job.Target, Tag: tag}, Sources: [2]oci.Reference{other.Source, job.Source}}
 		}
 	}
 	return nil
@@ -172,35 +192,35 @@ func (c *copier) each(ctx context.Context, images []*image, limit int, step func
 	_ = g.Wait() // each image has its own error
 }
 
-// note asks the target what a person should know beforehand.
-func (c *copier) note(ctx context.Context, images []*image) error {
+// note asks the target what a person should know beforehand. Where it does not answer, the
+// images that go there cannot be looked at.
+func (c *copier) note(ctx context.Context, images []*image) {
 	n, ok := c.w.(Noter)
 	if !ok {
-		return nil
+		return
 	}
-	referrers := map[oci.Repository]bool{}
-	for _, im := range images {
-		if im.result.Err == nil {
-			referrers[im.job.Target] = referrers[im.job.Target] || im.attached
-		}
-	}
+	to := map[oci.Repository][]*image{}
 	var order []oci.Repository
 	for _, im := range images {
-		if _, known := referrers[im.job.Target]; known && !slices.Contains(order, im.job.Target) {
+		if im.result.Err != nil {
+			continue
+		}
+		if to[im.job.Target] == nil {
 			order = append(order, im.job.Target)
 		}
+		to[im.job.Target] = append(to[im.job.Target], im)
 	}
 	for _, repo := range order {
-		notes, err := n.Notes(ctx, repo, referrers[repo])
-		if err != nil {
-			return err
+		referrers := slices.ContainsFunc(to[repo], func(im *image) bool { return im.attached })
+		notes, err := ask(ctx, c, func() ([]Note, error) { return n.Notes(ctx, repo, referrers) })
+		for _, im := range to[repo] {
+			im.result.Err = err
 		}
 		c.notes = append(c.notes, notes...)
 	}
 	if c.o.Noted != nil && len(c.notes) > 0 {
 		c.o.Noted(c.notes)
 	}
-	return nil
 }
 
 func (c *copier) report(images []*image) Report {

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -157,8 +158,9 @@ func TestWhatOneFailureStops(t *testing.T) {
 			if err == nil || !strings.HasPrefix(err.Error(), "copy source.example/app@"+one.Digest.String()+": ") {
 				t.Errorf("got %v", err)
 			}
-			if report.Images[0].Err == nil || report.Images[1].Err != nil {
-				t.Errorf("results: %v, %v", report.Images[0].Err, report.Images[1].Err)
+			// What was not sent is no success, and no error of its own either.
+			if other := report.Images[1].Err; report.Images[0].Err == nil || errors.Is(other, ErrHeldBack) == c.goes || c.goes && other != nil || errors.Is(err, ErrHeldBack) {
+				t.Errorf("results: %v, %v", report.Images[0].Err, other)
 			}
 			if _, tagged := p.tags["a:1"]; tagged {
 				t.Error("what failed has a tag")
@@ -266,6 +268,76 @@ func TestACopyThatIsCancelledPublishesNothingAndIsFinished(t *testing.T) {
 	}
 }
 
+// A person has ended it once, and reads that once, however much was on its way.
+func TestTheEndOfTheContextIsToldOnce(t *testing.T) {
+	for _, cut := range []string{"has", "put blob", "put manifest"} {
+		s, p := newShelf(), newPier()
+		ctx, cancel := context.WithCancel(t.Context())
+		p.before = func(_ context.Context, step string, _ oci.Descriptor) error {
+			if step == cut {
+				cancel()
+			}
+			return nil
+		}
+		var jobs []Job
+		for i := range 5 {
+			name := fmt.Sprint(i)
+			jobs = append(jobs, jobOf(t, s, s.image(name, s.layer("a"+name), s.layer("b"+name), s.layer("shared")), "a"+name+":1"))
+		}
+		report, err := Copy(ctx, jobs, p, Options{Pause: never})
+		cancel()
+		if !errors.Is(err, context.Canceled) || err.Error() != context.Canceled.Error() {
+			t.Errorf("at %q: %v", cut, err)
+		}
+		for i, r := range report.Images {
+			if _, tagged := p.tags[fmt.Sprintf("a%d:1", i)]; tagged != (r.Err == nil) {
+				t.Errorf("at %q image %d has a tag: %v, result %v", cut, i, tagged, r.Err)
+			}
+		}
+	}
+}
+
+// A silentPier does not answer what should be known of some repositories.
+type silentPier struct {
+	*pier
+	silent map[string]int // questions without an answer, by path
+}
+
+func (p silentPier) Notes(_ context.Context, repo oci.Repository, _ bool) ([]Note, error) {
+	if p.silent[repo.Path()] > 0 {
+		p.silent[repo.Path()]--
+		return nil, errors.New("broken off")
+	}
+	return nil, nil
+}
+
+func TestATargetThatDoesNotAnswerWhatIsToBeKnown(t *testing.T) {
+	for fact, c := range map[string]struct {
+		silent int
+		keep   bool
+		goes   string // which of the images arrive
+	}{
+		"is asked again": {silent: 1, goes: "a b"},
+		"stops all":      {silent: 100},
+		"stops what goes there, where others are to keep going": {silent: 100, keep: true, goes: "b"},
+	} {
+		t.Run(fact, func(t *testing.T) {
+			s, p := newShelf(), silentPier{newPier(), map[string]int{"a": c.silent}}
+			report, err := run(t, p, Options{KeepGoing: c.keep, Pause: func(context.Context, int, error) error { return nil }},
+				jobOf(t, s, s.image("1", s.layer("one")), "a:1"), jobOf(t, s, s.image("2", s.layer("two")), "b:1"))
+			for i, name := range []string{"a", "b"} {
+				_, tagged := p.tags[name+":1"]
+				if want := strings.Contains(c.goes, name); tagged != want || (report.Images[i].Err == nil) != want {
+					t.Errorf("%s has a tag: %v; its result is %v", name, tagged, report.Images[i].Err)
+				}
+			}
+			if (err == nil) != (c.goes == "a b") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestATagThatMovesIsCopiedAsItWasFirstSeen(t *testing.T) {
 	s, p := newShelf(), newPier()
 	first, second := s.image("1", s.layer("one")), s.image("2", s.layer("two"))
@@ -286,6 +358,8 @@ func TestWhatRefersGoesAfterWhatItRefersTo(t *testing.T) {
 	cosigned := s.image("cosign", s.layer("k"))
 	name := "sha256-" + root.Digest.Hex() + ".sig"
 	s.tags[name] = cosigned
+	known := "sha256-" + root.Digest.Hex() + ".sbom"
+	s.tags[known] = sbom // which the API tells of too
 	job := jobOf(t, s, root, "a:1")
 	job.Referrers = true
 	report, err := run(t, p, Options{}, job)
@@ -300,6 +374,9 @@ func TestWhatRefersGoesAfterWhatItRefersTo(t *testing.T) {
 	}
 	if p.tags["a:"+name].Digest != cosigned.Digest {
 		t.Errorf("the tag of the signature is %v", p.tags["a:"+name])
+	}
+	if p.tags["a:"+known].Digest != sbom.Digest {
+		t.Errorf("the tag of what was seen before is %v", p.tags["a:"+known])
 	}
 	if report, err = run(t, p, Options{}, job); err != nil || !report.Images[0].Unchanged {
 		t.Errorf("again: %v, %+v", err, report.Images[0])

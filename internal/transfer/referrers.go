@@ -47,6 +47,9 @@ func (c *copier) referring(ctx context.Context, im *image, digest oci.Digest) ([
 		if err != nil {
 			return nil, err
 		}
+		if n.here, err = c.listed(ctx, im, n, digest); err != nil {
+			return nil, err
+		}
 		found = append(found, n)
 	}
 	for _, suffix := range cosignSuffixes() {
@@ -65,23 +68,36 @@ func (c *copier) referring(ctx context.Context, im *image, digest oci.Digest) ([
 	return found, nil
 }
 
-// tagged looks at what a tag of the source names; nil where there is no such tag, or
-// where it was seen before.
+// listed tells whether the target has what refers to a digest, and lists it.
+func (c *copier) listed(ctx context.Context, im *image, n *node, subject oci.Digest) (bool, error) {
+	l, ok := c.w.(ReferrerLister)
+	if !ok || !n.here || n.graph.Subject.Digest != subject {
+		return n.here, nil
+	}
+	return ask(ctx, c, func() (bool, error) { return l.Lists(ctx, im.job.Target, subject, n.manifest.Descriptor.Digest) })
+}
+
+// tagged looks at what a tag of the source names; nil where there is no such tag, or where
+// that was seen before, which is called so too.
 func (c *copier) tagged(ctx context.Context, im *image, tag oci.Tag) (*node, error) {
 	d, err := ask(ctx, c, func() (oci.Descriptor, error) {
 		return im.job.Reader.ResolveTag(ctx, im.job.Source.Repository, tag)
 	})
-	if oci.IsUnknown(err) || err == nil && im.seen[d.Digest] != nil {
+	if oci.IsUnknown(err) {
 		return nil, nil //nolint:nilnil // nothing to copy is no failure
 	}
 	if err != nil {
 		return nil, err
 	}
+	known := im.seen[d.Digest] != nil
 	n, err := c.look(ctx, im, d, 1)
 	if err != nil {
 		return nil, err
 	}
 	at, err := c.pointing(ctx, Job{Target: im.job.Target, Tags: []oci.Tag{tag}})
-	n.tags = unlike([]oci.Tag{tag}, at, d.Digest)
+	n.tags = append(n.tags, unlike([]oci.Tag{tag}, at, d.Digest)...)
+	if known {
+		n = nil
+	}
 	return n, err
 }

@@ -79,6 +79,13 @@ type Refuser interface {
 	Refuses(ctx context.Context, repo oci.Repository, m oci.Manifest, g oci.Graph) error
 }
 
+// A ReferrerLister is a Writer that may hold what refers to a manifest and not list it, after
+// a copy that was killed between the two. Copy puts again what is not listed. Lists tells
+// whether digest is where clients look for what refers to subject.
+type ReferrerLister interface {
+	Lists(ctx context.Context, repo oci.Repository, subject, digest oci.Digest) (bool, error)
+}
+
 // A Noter is a Writer that has something to say before anything is sent, about
 // jobs that will be done nevertheless. referrers tells whether any goes to repo.
 type Noter interface {

@@ -2,10 +2,13 @@ package archive
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
+	"sampan/internal/progress"
 	"sampan/internal/registrytest"
 )
 
@@ -61,5 +64,32 @@ func TestABlobIsFetchedFromWhereItWas(t *testing.T) {
 				t.Errorf("%d bytes were fetched, want %d", got, c.sent)
 			}
 		})
+	}
+}
+
+// A lineCounter hears how many pieces begin.
+type lineCounter struct {
+	progress.Sink
+	begun atomic.Int32
+}
+
+func (c *lineCounter) Start(name string, size int64) progress.Line {
+	c.begun.Add(1)
+	return c.Sink.Start(name, size)
+}
+
+// A save that has failed, or was ended, begins no blob any more: what an earlier run has left
+// of it is not read for nothing, and nobody is told of each that it failed.
+func TestASaveThatHasFailedBeginsNoBlob(t *testing.T) {
+	b := start(t)
+	b.AddImage("one", "1", registrytest.ImageSpec{Layers: []int64{1000, 1001, 1002, 1003}})
+	p := plan(t, PlanOptions{}, b.source(t, "one:1", "one:1"))
+	b.SetBehavior(registrytest.Behavior{Faults: []registrytest.Fault{{Answer: registrytest.Status(http.StatusForbidden)}}})
+	seen := &lineCounter{Sink: progress.None()}
+	if _, err := Write(t.Context(), p, filepath.Join(t.TempDir(), "x.tar"), WriteOptions{Blobs: 1, Progress: seen, Pause: noPause}); err == nil {
+		t.Fatal("it is saved")
+	}
+	if n := seen.begun.Load(); n != 1 {
+		t.Errorf("%d blobs were begun", n)
 	}
 }

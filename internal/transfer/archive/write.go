@@ -191,6 +191,9 @@ func zero(w io.WriterAt, off, n int64) error {
 }
 
 func (w *writer) writeBlob(ctx context.Context, e entry, fresh bool) error {
+	if err := ctx.Err(); err != nil {
+		return err // another has failed, or it was ended
+	}
 	b := w.plan.blobs[e.digest]
 	line := w.options.Progress.Start(b.short(), b.descriptor.Size)
 	if !fresh && w.complete(e) {

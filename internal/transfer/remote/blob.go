@@ -27,6 +27,9 @@ const (
 	// maxRestarts is how many times an upload may be begun anew because the registry
 	// does not know it any more, or what it says of it cannot be.
 	maxRestarts = 5
+	// maxAstray is how many times a registry may say that bytes do not follow on what it
+	// has, without having more in between than ever before.
+	maxAstray = 5
 	// maxLooks is how many times a registry that gives no answer is asked how much of an
 	// upload it has, before the upload is begun anew.
 	maxLooks = 3
@@ -50,6 +53,7 @@ type upload struct {
 
 	best     int64 // the largest offset there was
 	restarts int
+	astray   int  // how many times the bytes did not follow since best has grown
 	told     bool // the registry has been told once that these were all bytes
 	believed bool // offset is the registry's word for what a request of ours has left
 }
@@ -201,6 +205,9 @@ func (u *upload) patch(ctx context.Context) error {
 	if has, ok := received(a.Header); ok && has < u.offset { // more than was sent it cannot have
 		u.offset, u.believed = has, true
 	}
+	if u.offset > u.best {
+		u.astray = 0
+	}
 	if u.offset <= before {
 		return oci.Errorf(oci.CodeUnavailable, "%s takes no bytes of %s", u.r.name, u.d.Digest)
 	}
@@ -273,8 +280,14 @@ func (u *upload) again(ctx context.Context, cause *oci.Error) error {
 	if err := u.look(ctx); err != nil {
 		return err
 	}
-	if u.at != nil && u.offset == before {
+	if u.at == nil { // begun anew
+		return nil
+	}
+	if u.offset == before {
 		return u.restart(cause)
+	}
+	if u.astray++; u.astray > maxAstray {
+		return cause
 	}
 	return nil
 }

@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"sampan/internal/oci"
 	"sampan/internal/upstream"
@@ -62,18 +64,49 @@ func (r *Registry) deleteByDigest(ctx context.Context, repo oci.Repository, tag 
 			return nil
 		}
 	}
-	_, back := r.putManifest(context.WithoutCancel(ctx), repo, before.Descriptor, before.Bytes, tag.String())
-	return errors.Join(err, back)
+	return errors.Join(err, r.putBack(ctx, repo, tag, before))
 }
 
-// deletesManifests tries, once for each repository, whether manifests can be deleted.
+// putBackWithin is how long it may take to put a tag back, also where the command has been
+// ended.
+const putBackWithin = time.Minute
+
+// putBack has a tag point at what it pointed at before, and tries that again and again for as
+// long as pause allows: in the meantime it points at nothing of use.
+func (r *Registry) putBack(ctx context.Context, repo oci.Repository, tag oci.Tag, before oci.Manifest) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), putBackWithin)
+	defer cancel()
+	for n := 1; ; n++ {
+		_, err := r.putManifest(ctx, repo, before.Descriptor, before.Bytes, tag.String())
+		if err == nil {
+			return nil
+		}
+		if stop := r.pause(ctx, n, err); stop != nil {
+			return fmt.Errorf("%s of %s points at an empty manifest now, not at %s: %w", tag, repo, before.Descriptor.Digest, err)
+		}
+	}
+}
+
+// deletesManifests tries, once for each repository, whether manifests can be deleted. A
+// repository of which nothing was learnt is tried again.
 func (r *Registry) deletesManifests(ctx context.Context, repo oci.Repository) error {
 	r.mu.Lock()
-	known := r.deletes[repo]
+	known, tried := r.deletes[repo]
 	r.mu.Unlock()
-	if known {
-		return nil
+	if tried {
+		return known
 	}
+	err := r.tryDeleting(ctx, repo)
+	if err == nil || oci.CodeOf(err) == oci.CodeUnsupported {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.deletes[repo] = err
+	}
+	return err
+}
+
+// tryDeleting puts a manifest that nobody needs, and deletes it.
+func (r *Registry) tryDeleting(ctx context.Context, repo oci.Repository) error {
 	config := oci.Descriptor{MediaType: "application/octet-stream", Digest: oci.DigestOf(emptyConfig()), Size: int64(len(emptyConfig()))}
 	here, err := r.Has(ctx, repo, config)
 	if err == nil && !here {
@@ -91,13 +124,7 @@ func (r *Registry) deletesManifests(ctx context.Context, repo oci.Repository) er
 	if _, err := r.putManifest(ctx, repo, d, raw, d.Digest.String()); err != nil {
 		return err
 	}
-	if err := r.removeManifest(ctx, repo, d); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.deletes[repo] = true
-	return nil
+	return r.removeManifest(ctx, repo, d)
 }
 
 // removeManifest deletes a manifest, which is there.

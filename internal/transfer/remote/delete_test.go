@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"sampan/internal/oci"
@@ -77,6 +78,51 @@ func TestATagThatCannotBeDeletedStaysWhatItWas(t *testing.T) {
 				t.Errorf("the tag is now %s", got.raw)
 			}
 		})
+	}
+}
+
+// Whether manifests can be deleted is tried once, not for each of a thousand tags: each
+// trial leaves a manifest where they cannot.
+func TestWhetherManifestsCanBeDeletedIsTriedOnce(t *testing.T) {
+	b := newBed(t, behavior{})
+	job := b.job(t, "team/app:1", "a/app")
+	job.Tags = tagsOf(t, "1", "2", "3")
+	if _, err := b.copy(t, transfer.Options{}, job); err != nil {
+		t.Fatal(err)
+	}
+	b.target.behave = behavior{keepsTags: http.StatusBadRequest}
+	r := open(t, b.target.registry(t), true)
+	b.target.forget()
+	for _, tag := range job.Tags {
+		if err := r.DeleteTag(t.Context(), job.Target, tag); !errors.Is(err, &oci.Error{Code: oci.CodeUnsupported}) {
+			t.Errorf("%s: %v", tag, err)
+		}
+	}
+	if got := b.target.count("PUT /v2/a/app/manifests/"); got != 1 {
+		t.Errorf("%d manifests were put for it: %v", got, b.target.requests)
+	}
+}
+
+// A tag that could not be deleted is put back, and tried again until it is there.
+func TestATagIsPutBackWhereThatFailsAtFirst(t *testing.T) {
+	b := newBed(t, behavior{})
+	job := b.job(t, "team/app:1", "a/app")
+	if _, err := b.copy(t, transfer.Options{}, job); err != nil {
+		t.Fatal(err)
+	}
+	b.target.behave = behavior{keepsTags: http.StatusBadRequest, deletions: 1, instead: func(f *fake, w http.ResponseWriter, r *http.Request) bool {
+		back := r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/manifests/1") && r.ContentLength == int64(len(b.image.Manifest.Bytes))
+		if back && f.once("back", 2) {
+			refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE", "not now")
+			return true
+		}
+		return false
+	}}
+	if err := open(t, b.target.registry(t), true).DeleteTag(t.Context(), job.Target, job.Tags[0]); !errors.Is(err, &oci.Error{Code: oci.CodeUnsupported}) {
+		t.Errorf("got %v", err)
+	}
+	if got := b.target.manifests["a/app"]["1"]; string(got.raw) != string(b.image.Manifest.Bytes) {
+		t.Errorf("the tag is now %s", got.raw)
 	}
 }
 

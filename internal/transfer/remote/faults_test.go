@@ -169,6 +169,44 @@ func TestUploadsEndWhateverTheTargetSays(t *testing.T) {
 			w.Header().Set("Docker-Content-Digest", oci.DigestOf([]byte("another")).String())
 			w.WriteHeader(http.StatusCreated)
 		})},
+		"it says that the bytes do not follow, and each time how much else it has": {says: "status 416", behave: behavior{instead: func(f *fake, w http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case !isUpload(r, r.Method) || r.Method == http.MethodPost:
+				return false
+			case len(f.requests) > 300: // or it would not end
+				w.WriteHeader(http.StatusForbidden)
+			case r.Method == http.MethodGet:
+				f.hits["look"]++
+				w.Header().Set("Location", r.URL.Path)
+				w.Header().Set("Range", fmt.Sprintf("0-%d", 1000+f.hits["look"]%2))
+				w.WriteHeader(http.StatusNoContent)
+			default:
+				io.Copy(io.Discard, r.Body)
+				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			}
+			return true
+		}}},
+		"it takes a piece and never has it": {says: "status 416", behave: behavior{largest: 64 << 10, instead: func(f *fake, w http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case len(f.requests) > 300 && isUpload(r, http.MethodPatch): // or it would not end
+				w.WriteHeader(http.StatusForbidden)
+			case isUpload(r, http.MethodGet):
+				w.Header().Set("Location", r.URL.Path)
+				w.Header().Set("Range", "0-0")
+				w.WriteHeader(http.StatusNoContent)
+			case isUpload(r, http.MethodPatch) && r.ContentLength <= 64<<10:
+				io.Copy(io.Discard, r.Body)
+				if !strings.HasPrefix(r.Header.Get("Content-Range"), "0-") {
+					w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+					return true
+				}
+				w.Header().Set("Location", r.URL.Path)
+				w.WriteHeader(http.StatusAccepted)
+			default:
+				return false
+			}
+			return true
+		}}},
 		"it says that the bytes are others": {says: "right when they left", behave: behavior{corruptBlobs: true}},
 		"it leads nowhere": {says: "does not say where", behave: always(http.MethodPost, func(_ *fake, w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusAccepted)

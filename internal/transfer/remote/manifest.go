@@ -133,31 +133,29 @@ func (r *Registry) hasReferrers(ctx context.Context, repo oci.Repository) (bool,
 	return native, nil
 }
 
+// Lists implements [transfer.ReferrerLister]. A registry with the referrers API lists what it
+// has.
+func (r *Registry) Lists(ctx context.Context, repo oci.Repository, subject, digest oci.Digest) (bool, error) {
+	native, err := r.hasReferrers(ctx, repo)
+	if err != nil || native {
+		return native, err
+	}
+	_, index, err := r.referrersOf(ctx, repo, subject)
+	return index.has(digest), err
+}
+
 // listReferrer adds a manifest to the list under the tag that the specification provides
-// for registries without the referrers API ("Pushing Manifests with Subject").
+// for registries without the referrers API ("Pushing Manifests with Subject"). Another
+// program that does so at the same moment may undo it; the next copy sees that.
 func (r *Registry) listReferrer(ctx context.Context, repo oci.Repository, d oci.Descriptor, g oci.Graph) error {
 	release, err := r.turn(ctx, g.Subject.Digest)
 	if err != nil {
 		return err
 	}
 	defer release()
-	tag, err := oci.ParseTag(fmt.Sprintf("%.32s-%.64s", g.Subject.Digest.Algorithm(), g.Subject.Digest.Hex()))
-	if err != nil {
+	tag, index, err := r.referrersOf(ctx, repo, g.Subject.Digest)
+	if err != nil || index.has(d.Digest) {
 		return err
-	}
-	index := referrersIndex{SchemaVersion: 2, MediaType: oci.MediaTypeImageIndex, Manifests: []oci.Descriptor{}}
-	have, err := r.TaggedManifest(ctx, repo, tag)
-	switch {
-	case oci.IsUnknown(err):
-	case err != nil:
-		return err
-	default:
-		if err := json.Unmarshal(have.Bytes, &index); err != nil || have.Descriptor.MediaType != oci.MediaTypeImageIndex {
-			return oci.Errorf(oci.CodeManifestInvalid, "the tag %s of %s is no list of referrers", tag, repo)
-		}
-	}
-	if slices.ContainsFunc(index.Manifests, func(o oci.Descriptor) bool { return o.Digest == d.Digest }) {
-		return nil
 	}
 	index.Manifests = append(index.Manifests, oci.Descriptor{
 		MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: g.ArtifactType, Annotations: g.Annotations,
@@ -175,6 +173,31 @@ type referrersIndex struct {
 	SchemaVersion int              `json:"schemaVersion"`
 	MediaType     string           `json:"mediaType"`
 	Manifests     []oci.Descriptor `json:"manifests"`
+}
+
+func (x referrersIndex) has(digest oci.Digest) bool {
+	return slices.ContainsFunc(x.Manifests, func(d oci.Descriptor) bool { return d.Digest == digest })
+}
+
+// referrersOf reads the list of what refers to a digest, which may be empty, and tells the
+// tag that it has.
+func (r *Registry) referrersOf(ctx context.Context, repo oci.Repository, subject oci.Digest) (oci.Tag, referrersIndex, error) {
+	index := referrersIndex{SchemaVersion: 2, MediaType: oci.MediaTypeImageIndex, Manifests: []oci.Descriptor{}}
+	tag, err := oci.ParseTag(fmt.Sprintf("%.32s-%.64s", subject.Algorithm(), subject.Hex()))
+	if err != nil {
+		return tag, index, err
+	}
+	have, err := r.TaggedManifest(ctx, repo, tag)
+	switch {
+	case oci.IsUnknown(err):
+		return tag, index, nil
+	case err != nil:
+		return tag, index, err
+	}
+	if err := json.Unmarshal(have.Bytes, &index); err != nil || have.Descriptor.MediaType != oci.MediaTypeImageIndex {
+		return tag, index, oci.Errorf(oci.CodeManifestInvalid, "the tag %s of %s is no list of referrers", tag, repo)
+	}
+	return tag, index, nil
 }
 
 // turn waits until nobody else changes the list of what refers to a digest.

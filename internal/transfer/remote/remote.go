@@ -84,7 +84,7 @@ type Registry struct {
 	mu        sync.Mutex
 	subjects  map[oci.Digest]chan struct{} // the turn at the list of what refers to a digest
 	referrers map[oci.Repository]bool      // whether a repository has the referrers API
-	deletes   map[oci.Repository]bool      // repositories that were seen to delete manifests
+	deletes   map[oci.Repository]error     // what came of trying to delete a manifest; nil for success
 }
 
 var (
@@ -92,6 +92,8 @@ var (
 	_ transfer.TagResolver = (*Registry)(nil)
 	_ transfer.Noter       = (*Registry)(nil)
 	_ transfer.Refuser     = (*Registry)(nil)
+
+	_ transfer.ReferrerLister = (*Registry)(nil)
 )
 
 // Open makes a Registry; writing asks for the right to push. It dials nobody.
@@ -135,7 +137,7 @@ func Open(name oci.Registry, o Options, writing bool) (*Registry, error) {
 	return &Registry{
 		Registry: u, name: name, pause: pause,
 		subjects: map[oci.Digest]chan struct{}{}, referrers: map[oci.Repository]bool{},
-		deletes: map[oci.Repository]bool{},
+		deletes: map[oci.Repository]error{},
 	}, nil
 }
 

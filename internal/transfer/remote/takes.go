@@ -80,7 +80,9 @@ func (k *kinds) verdict(kind manifestKind) *verdict {
 // that the digest is wrong, or that something is missing; one that does not says that the
 // manifest is. Some say the latter of a wrong digest too: then a plain manifest of the
 // other family is asked about in the same way, and only who knows that one refuses this
-// one. Each kind is asked about once. See design note 0018.
+// one; of an index, one that names nothing is asked about too, because some take an index
+// for broken whose children are not there. Each kind is asked about once. See design note
+// 0018.
 func (r *Registry) Refuses(ctx context.Context, repo oci.Repository, m oci.Manifest, _ oci.Graph) error {
 	kind := kindOf(m)
 	if kind.mediaType == oci.MediaTypeDockerSchema1 || kind.mediaType == oci.MediaTypeDockerSchema1JWS {
@@ -124,7 +126,7 @@ func (r *Registry) asksIfTaken(ctx context.Context, repo oci.Repository, m oci.M
 		if m.Descriptor.MediaType == other {
 			other = oci.MediaTypeImageManifest
 		}
-		if control, _ := r.misput(ctx, repo, other, plainManifest(other)); control == asWrongDigest {
+		if control, _ := r.misput(ctx, repo, other, plainManifest(other)); control == asWrongDigest && !r.takesEmptyIndex(ctx, repo, m.Descriptor.MediaType) {
 			said = asRefused
 		}
 	}
@@ -132,6 +134,16 @@ func (r *Registry) asksIfTaken(ctx context.Context, repo oci.Repository, m oci.M
 		return refusal, ctx.Err()
 	}
 	return nil, ctx.Err()
+}
+
+// takesEmptyIndex tells whether an index that names nothing may be taken; false for what is
+// no index.
+func (r *Registry) takesEmptyIndex(ctx context.Context, repo oci.Repository, mediaType string) bool {
+	if mediaType != oci.MediaTypeImageIndex && mediaType != oci.MediaTypeDockerList {
+		return false
+	}
+	said, _ := r.misput(ctx, repo, mediaType, fmt.Appendf(nil, "{\"schemaVersion\":2,\"mediaType\":%q,\"manifests\":[]}\n", mediaType))
+	return said != asUnknown && said != asRefused
 }
 
 // An answer to a manifest under a wrong digest.
@@ -178,13 +190,14 @@ func (r *Registry) misput(ctx context.Context, repo oci.Repository, mediaType st
 	return asNothing, nil
 }
 
-// plainManifest is an image of a family whose blobs nobody has.
+// plainManifest is an image of a family whose blobs nobody has, with a line feed behind as
+// what it is compared with.
 func plainManifest(mediaType string) []byte {
 	config, layer := ociConfig, "application/vnd.oci.image.layer.v1.tar+gzip"
 	if mediaType == oci.MediaTypeDockerManifest {
 		config, layer = dockerConfig, "application/vnd.docker.image.rootfs.diff.tar.gzip"
 	}
 	blob := oci.DigestOf([]byte("sampan: a blob that is not there"))
-	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":2,"digest":%q},"layers":[{"mediaType":%q,"size":2,"digest":%q}]}`,
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"size":2,"digest":%q},"layers":[{"mediaType":%q,"size":2,"digest":%q}]}`+"\n",
 		mediaType, config, blob, layer, blob)
 }

@@ -87,6 +87,30 @@ func TestWhatATargetTakes(t *testing.T) {
 				return 0, ""
 			}),
 		},
+		"one for which an index is broken whose children are not there": {
+			behave: answering(func(mediaType, raw string, misput bool) (int, string) {
+				if misput && mediaType == oci.MediaTypeImageIndex && strings.Contains(raw, "sha256:") {
+					return http.StatusBadRequest, "MANIFEST_INVALID"
+				}
+				return 0, ""
+			}),
+		},
+		"an old one without OCI's index": {
+			behave: answering(func(mediaType, _ string, _ bool) (int, string) {
+				if mediaType == oci.MediaTypeImageIndex {
+					return http.StatusBadRequest, "MANIFEST_INVALID"
+				}
+				return 0, ""
+			}), refused: "does not take manifests of type " + oci.MediaTypeImageIndex,
+		},
+		"one that takes no line feed behind": {
+			behave: answering(func(_, raw string, _ bool) (int, string) {
+				if strings.HasSuffix(raw, "\n") {
+					return http.StatusBadRequest, "MANIFEST_INVALID"
+				}
+				return 0, ""
+			}),
+		},
 		"one that forbids it":        {behave: answering(refuseMisputs(http.StatusForbidden, "DENIED"))},
 		"one that fails on it":       {behave: answering(refuseMisputs(http.StatusInternalServerError, ""))},
 		"one that stores everything": {behave: behavior{instead: storesEverything}},

@@ -19,10 +19,12 @@ const (
 	// Kept is such a tag that has the same digest as an image that stays: registries that
 	// delete the manifest with a tag would take that one along.
 	Kept Result = "kept"
+	// Interrupted is what had not been seen to when the run was ended.
+	Interrupted Result = "interrupted"
 )
 
 // results are all, in the order of reports.
-func results() []Result { return []Result{Copied, Unchanged, Pruned, Kept, Failed} }
+func results() []Result { return []Result{Copied, Unchanged, Pruned, Kept, Failed, Interrupted} }
 
 // An Outcome is one line of a report.
 type Outcome struct {
@@ -62,15 +64,15 @@ func (r *Report) Count(of Result) int {
 func (r *Report) WriteText(w io.Writer, text func(english, chinese string) string, size func(int64) string) error {
 	word := map[Result]string{
 		Copied: text("copied", "已复制"), Unchanged: text("unchanged", "未变"), Failed: text("failed", "失败"), Pruned: text("deleted", "已删除"),
-		Kept: text("kept, being the same as a tag that stays", "保留，与另一保留的标签相同"),
+		Kept: text("kept, being the same as a tag that stays", "保留，与另一保留的标签相同"), Interrupted: text("interrupted", "被中断"),
 	}
 	if r.DryRun {
 		word[Copied], word[Pruned] = text("would be copied", "将复制"), text("would be deleted", "将删除")
 	}
 	var b strings.Builder
 	for _, o := range r.Images {
-		if o.Result == Unchanged {
-			continue
+		if o.Result == Unchanged || o.Result == Interrupted {
+			continue // the sum tells of them
 		}
 		name := o.Source // of what was pruned: the target's
 		switch {

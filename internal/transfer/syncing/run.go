@@ -33,6 +33,9 @@ type Options struct {
 	// Prune deletes, in repositories of which the list chooses tags, those that it does
 	// not have, once all images are there.
 	Prune bool
+	// Agreed are the tags that somebody has been shown and has agreed to; others are not
+	// pruned. Nil means that nobody was asked, and all may go.
+	Agreed []oci.Reference
 	// Verify asks the targets for all manifests below a tag that points where it should;
 	// otherwise these are taken to be there ([transfer.Options.Trust]).
 	Verify bool
@@ -48,9 +51,9 @@ const maxTargets = 4
 // finished by the next run. Several targets are written to at the same time, so that a
 // slow one holds up no other; Reader, Target and what Copy has are called concurrently.
 func Run(ctx context.Context, items []Item, failed []Failure, o Options) *Report {
-	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun}
+	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun, Images: []Outcome{}} // [] in JSON, not null
 	for _, f := range failed {
-		r.Images = append(r.Images, Outcome{Source: f.Source, Result: Failed, Error: told(f.Err)})
+		r.fail(ctx, Outcome{Source: f.Source}, f.Err)
 	}
 	targets := registries(items)
 	parts := make([]Report, len(targets))
@@ -89,7 +92,7 @@ func registries(items []Item) []oci.Registry {
 // copy carries what goes to one registry.
 func (r *Report) copy(ctx context.Context, registry oci.Registry, items []Item, o Options) {
 	fail := func(it Item, err error) {
-		r.Images = append(r.Images, Outcome{Source: it.Source.String(), Target: it.name(), Result: Failed, Error: told(err)})
+		r.fail(ctx, Outcome{Source: it.Source.String(), Target: it.name()}, err)
 	}
 	target, err := o.Target(registry)
 	var jobs []transfer.Job
@@ -224,15 +227,29 @@ type place struct {
 func (r *Report) prune(ctx context.Context, items []Item, o Options) {
 	doomed, err := Doomed(ctx, items, o.Target)
 	if err != nil {
-		r.Images = append(r.Images, Outcome{Target: "--prune", Result: Failed, Error: told(err)})
+		r.fail(ctx, Outcome{Target: "--prune"}, err)
 	}
 	for _, ref := range doomed {
+		if o.Agreed != nil && !slices.Contains(o.Agreed, ref) {
+			continue
+		}
 		out := Outcome{Target: ref.String()}
 		if out.Result, err = r.pruneTag(ctx, ref, o); err != nil {
-			out.Result, out.Error = Failed, told(err)
+			r.fail(ctx, out, err)
+			continue
 		}
 		r.Images = append(r.Images, out)
 	}
+}
+
+// fail notes why there is nothing of an image, or of a tag that was to go: an error, or that
+// the run was ended.
+func (r *Report) fail(ctx context.Context, out Outcome, err error) {
+	out.Result, out.Error = Failed, told(err)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		out.Result, out.Error = Interrupted, ""
+	}
+	r.Images = append(r.Images, out)
 }
 
 // pruneTag deletes one tag, or tells that a dry run would.
