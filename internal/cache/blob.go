@@ -122,7 +122,7 @@ func (c *Cache) arrive(ctx context.Context, up oci.Reader, repo oci.Repository, 
 		return nil, errors.Join(err, r.Close())
 	}
 	oci.TraceFrom(ctx).Note(oci.ResultFill)
-	return c.watched(ctx, up, repo, r), nil
+	return c.watched(ctx, repo, r), nil
 }
 
 // alone reads a blob from the repository's own upstream, past the one that is here. The

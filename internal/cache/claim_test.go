@@ -1,7 +1,6 @@
 package cache_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
@@ -71,22 +70,5 @@ func TestAClaimIsNoPossession(t *testing.T) {
 	}
 	if err := f.blob(t, "corp.example/team/app", layerA); err != nil {
 		t.Errorf("owner: %v", err)
-	}
-}
-
-func TestAReaderWhoseUpstreamOnlyClaimsEndsWhereOthersJoin(t *testing.T) {
-	f := newClaimFixture(t)
-	f.up.push(t, "disk.example/open/app:v1", layerA)
-	b, err := f.Blob(t.Context(), mustRepo(t, "disk.example/open/app"), oci.DigestOf(layerA))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	if err := f.index.SetPrivate(t.Context(), true, oci.DigestOf(layerA)); err != nil {
-		t.Fatal(err)
-	}
-	p := make([]byte, 10)
-	if n, err := b.Read(p); n != 0 || oci.CodeOf(err) != oci.CodeUnavailable || !bytes.Equal(p, make([]byte, 10)) {
-		t.Errorf("%d %q, %v", n, p, err)
 	}
 }

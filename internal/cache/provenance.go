@@ -125,10 +125,9 @@ func (c *Cache) through(ctx context.Context, repo oci.Repository, d oci.Digest, 
 }
 
 // watched is a reader of a running fetch. Under the name of a registry whose word
-// does not count, or of what only claims to have a blob, it fails as soon as bytes may be
-// in it that are private.
-func (c *Cache) watched(ctx context.Context, up oci.Reader, repo oci.Repository, r oci.BlobReader) oci.BlobReader {
-	if _, claims := up.(oci.BlobProver); c.vouches(repo) && !claims {
+// does not count, it fails as soon as bytes may be in it that are private.
+func (c *Cache) watched(ctx context.Context, repo oci.Repository, r oci.BlobReader) oci.BlobReader {
+	if c.vouches(repo) {
 		return r
 	}
 	return &watchedReader{r, ctx, c, repo}
@@ -145,8 +144,8 @@ type watchedReader struct {
 // about: looking afterwards is enough.
 func (w *watchedReader) Read(p []byte) (int, error) {
 	n, err := w.BlobReader.Read(p)
-	ok, failed := w.c.suffices(w.ctx, w.repo, w.Descriptor().Digest)
-	if !ok || failed != nil {
+	own, failed := w.c.ownOnly(w.ctx, w.repo, w.Descriptor().Digest)
+	if own || failed != nil {
 		clear(p[:n])
 		return 0, errors.Join(oci.Errorf(oci.CodeUnavailable, "the blob has to be fetched anew"), failed)
 	}
