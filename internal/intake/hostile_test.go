@@ -153,6 +153,41 @@ func TestAManifestThatHasLeftTheStoreIsNotHad(t *testing.T) {
 	}
 }
 
+// Naming is not having: neither as what clients get from elsewhere, nor as a child, nor as a
+// subject.
+func TestAManifestThatNamesAPrivateBlobDoesNotOpenIt(t *testing.T) {
+	m := newMirror(t, disk.Limits{})
+	m.bring(t, "corp.example/app", "v1", two)
+	here := []byte("here")
+	elsewhere := described(two)
+	elsewhere.MediaType, elsewhere.URLs = "application/vnd.oci.image.layer.nondistributable.v1.tar", []string{"https://example.com/x"}
+	child := described(two)
+	child.MediaType = oci.MediaTypeImageManifest
+	for _, repo := range []string{"docker.io/library/app", "corp.example/other", "evil.example/app"} {
+		good := m.bring(t, repo, "good", here)
+		for name, c := range map[string]struct {
+			mediaType string
+			fields    map[string]any
+		}{
+			"a layer from elsewhere": {oci.MediaTypeImageManifest, map[string]any{"layers": []oci.Descriptor{described(here), elsewhere}}},
+			"a child":                {oci.MediaTypeImageIndex, map[string]any{"manifests": []oci.Descriptor{good, child}}},
+			"a subject":              {oci.MediaTypeImageManifest, map[string]any{"layers": []oci.Descriptor{described(here)}, "subject": child}},
+		} {
+			d, raw := document(t, c.mediaType, c.fields)
+			r := repository(t, repo)
+			if err := m.PutManifest(t.Context(), r, d, raw, []oci.Tag{tag(t, "v1")}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if err := m.read(t, repo, two); err == nil {
+				t.Errorf("%s opens it for %s", name, repo)
+			}
+			if _, err := m.cache.Manifest(t.Context(), r, child.Digest); err == nil {
+				t.Errorf("%s opens it for %s as a manifest", name, repo)
+			}
+		}
+	}
+}
+
 // A startled store has something happen before the next ingest.
 type startled struct {
 	*disk.Store
