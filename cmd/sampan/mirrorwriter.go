@@ -24,6 +24,8 @@ type mirrorWriter struct {
 	m      *runningMirror
 	client *http.Client
 	pins   *pins // nil pins nothing
+	// patience is how long the mirror may take neither bytes nor answer.
+	patience time.Duration
 	// pause is as that of [transfer.Options].
 	pause func(ctx context.Context, n int, err error) error
 }
@@ -38,7 +40,7 @@ const continueAfter = 30 * time.Second
 
 func newMirrorWriter(m *runningMirror) *mirrorWriter {
 	return &mirrorWriter{
-		m: m, pause: transfer.Backoff,
+		m: m, patience: adminTimeout, pause: transfer.Backoff,
 		client: &http.Client{Transport: &http.Transport{ExpectContinueTimeout: continueAfter, MaxIdleConnsPerHost: 16}},
 	}
 }
@@ -87,8 +89,40 @@ func (e *mirrorRefusal) As(target any) bool {
 	return true
 }
 
+// errNoAnswer: a mirror that was connected to does not go on.
+var errNoAnswer = errors.New("no answer")
+
+// A watchedBody tells when some of it is wanted.
+type watchedBody struct {
+	io.ReadCloser
+	wanted func()
+}
+
+// Read implements [io.Reader].
+func (b watchedBody) Read(p []byte) (int, error) {
+	b.wanted()
+	return b.ReadCloser.Read(p)
+}
+
 // do asks the mirror, and reads a JSON document into v where it is not nil.
 func (w *mirrorWriter) do(ctx context.Context, method, path string, q url.Values, size int64, body io.Reader, v any) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(w.patience, func() {
+		cancel(fmt.Errorf(text("%w for %s", "%w：已等待 %s"), errNoAnswer, w.patience))
+	})
+	defer watch.Stop()
+	if long, ok := body.(io.ReadCloser); ok {
+		body = watchedBody{long, func() { watch.Reset(w.patience) }}
+	}
+	err := w.ask(ctx, method, path, q, size, body, v)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errNoAnswer) {
+		return silent(w.m.base, cause)
+	}
+	return err
+}
+
+func (w *mirrorWriter) ask(ctx context.Context, method, path string, q url.Values, size int64, body io.Reader, v any) error {
 	req, err := http.NewRequestWithContext(ctx, method, w.m.base+path+"?"+q.Encode(), body)
 	if err != nil {
 		if c, ok := body.(io.Closer); ok {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sampan/internal/oci"
 )
@@ -198,4 +199,36 @@ func mustRepository(t *testing.T, s string) oci.Repository {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// A mirror that takes the connection and says nothing, as one that is frozen does, is
+// given up.
+func TestAMirrorThatSaysNothingIsGivenUp(t *testing.T) {
+	free := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-free:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	defer close(free)
+	w := newMirrorWriter(&runningMirror{base: server.URL})
+	defer w.close()
+	w.patience, w.pause = 50*time.Millisecond, func(_ context.Context, _ int, err error) error { return err }
+	repo := mustRepository(t, "docker.io/library/app")
+	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than lies in between
+	d := oci.Descriptor{Digest: oci.DigestOf(large), Size: int64(len(large))}
+	if _, err := w.Has(t.Context(), repo, d); !errors.Is(err, errNoAnswer) {
+		t.Errorf("a question: %v", err)
+	}
+	open := func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(large[offset:])), nil
+	}
+	if err := w.PutBlob(t.Context(), repo, d, open, nil); !errors.Is(err, errNoAnswer) {
+		t.Errorf("a blob: %v", err)
+	}
+	if err := w.PutManifest(t.Context(), repo, d, large, nil); !errors.Is(err, errNoAnswer) {
+		t.Errorf("a manifest: %v", err)
+	}
 }

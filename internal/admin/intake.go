@@ -71,7 +71,7 @@ func (c *Content) registerIntake(mux *routes) {
 	get("manifest", c.taken)
 	put := func(path string, f func(r *http.Request, body io.ReadCloser) (about string, result any, err error)) {
 		mux.HandleFunc("PUT "+pathIntake+path, func(w http.ResponseWriter, r *http.Request) {
-			about, result, err := f(r, &patientBody{r.Body, http.NewResponseController(w)})
+			about, result, err := f(r, patient(w, r.Body))
 			c.Audit(r, "load", about, result, err)
 			answerIntake(w, result, err)
 		})
@@ -84,12 +84,27 @@ func (c *Content) registerIntake(mux *routes) {
 type patientBody struct {
 	io.ReadCloser
 	control *http.ResponseController
+	ended   error // why nothing more comes; nil before
 }
 
-// Read implements [io.Reader].
+func patient(w http.ResponseWriter, body io.ReadCloser) *patientBody {
+	b := &patientBody{ReadCloser: body, control: http.NewResponseController(w)}
+	if body == http.NoBody {
+		b.ended = io.EOF
+	}
+	return b
+}
+
+// Read implements [io.Reader]. Behind the end of the body it sets no deadline: net/http
+// has taken it away then and reads on, and one that passes would end the request.
 func (b *patientBody) Read(p []byte) (int, error) {
+	if b.ended != nil {
+		return 0, b.ended
+	}
 	_ = b.control.SetReadDeadline(time.Now().Add(bodyPatience)) // a writer that knows none is that of a test
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	b.ended = err
+	return n, err
 }
 
 // answerIntake answers with v, or with the error as a sentence.
@@ -114,8 +129,8 @@ func answerIntake(w http.ResponseWriter, v any, err error) {
 		status = http.StatusNotFound
 	case errors.Is(err, intake.ErrLong), errors.Is(err, intake.ErrLacks), errors.As(err, &e) && isInvalid(e.Code):
 		status = http.StatusUnprocessableEntity
-	case errors.Is(err, context.Canceled):
-		return // whoever asked has left
+	case errors.Is(err, context.Canceled): // whoever asked has left, or the mirror stops
+		status = http.StatusServiceUnavailable
 	}
 	say(w, status, err.Error())
 }

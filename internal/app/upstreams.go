@@ -149,7 +149,11 @@ func (u *upstreams) make(cu config.Upstream, egress upstream.Egress, metrics pro
 			return nil, err
 		}
 	}
-	return local.New(o)
+	l, err := local.New(o)
+	if err != nil && o.Next != nil {
+		err = errors.Join(err, o.Next.Close())
+	}
+	return l, err
 }
 
 // begin opens the archives and layouts, so that nobody who asks has to wait for that.

@@ -237,13 +237,38 @@ func (c *Cache) confirm(ctx context.Context, repo oci.Repository, d oci.Digest) 
 		if err != nil {
 			return a, err
 		}
-		desc, err := statBlob(ctx, up, repo, d)
+		desc, sure, err := c.possession(ctx, up, repo, d)
 		if c.heard(ctx, repo, err) != nil {
 			return a, err
 		}
 		link := oci.Descriptor{Digest: d, Size: desc.Size}
+		if !sure {
+			return answer[oci.Descriptor]{link, oci.ResultMiss}, c.o.Refs.PutLinks(ctx, repo, link)
+		}
 		return answer[oci.Descriptor]{link, oci.ResultMiss}, c.confirmed(ctx, repo, link)
 	})
+}
+
+// possession asks whether an upstream holds a blob, and tells whether that is more than a claim.
+// Where a claim does not do, it has to be proven.
+func (c *Cache) possession(ctx context.Context, up oci.Reader, repo oci.Repository, d oci.Digest) (_ oci.Descriptor, sure bool, err error) {
+	prover, claims := up.(oci.BlobProver)
+	if !claims {
+		desc, err := statBlob(ctx, up, repo, d)
+		return desc, true, err
+	}
+	private := c.isPrivate(repo)
+	if !private {
+		if private, err = c.o.Refs.Private(ctx, d); err != nil {
+			return oci.Descriptor{}, false, err
+		}
+	}
+	if private {
+		desc, err := prover.ProveBlob(ctx, repo, d)
+		return desc, true, err
+	}
+	desc, err := prover.StatBlob(ctx, repo, d)
+	return desc, false, err
 }
 
 func statBlob(ctx context.Context, up oci.Reader, repo oci.Repository, d oci.Digest) (oci.Descriptor, error) {

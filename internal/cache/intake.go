@@ -18,13 +18,17 @@ import (
 // Unlike what comes with a pull, what cannot be kept is an error.
 
 // Holds tells whether the bytes of a digest are here and may be served under the name
-// of a repository as soon as a manifest of it names them.
+// of a repository as soon as a manifest of it names them. It counts as using them: what
+// somebody is told of need not come once more.
 func (c *Cache) Holds(ctx context.Context, repo oci.Repository, d oci.Digest) (bool, error) {
 	ok, err := c.suffices(ctx, repo, d)
 	if err != nil || !ok {
 		return false, wrapped(repo, d, err)
 	}
 	here, err := c.stored(ctx, d)
+	if t, ok := c.o.Store.(store.Toucher); ok && here {
+		t.Touch(d)
+	}
 	return here, wrapped(repo, d, err)
 }
 
@@ -45,14 +49,24 @@ func (c *Cache) stored(ctx context.Context, d oci.Digest) (bool, error) {
 	return err == nil, err
 }
 
-// LocalManifest returns a manifest that the repository serves without asking anybody;
-// MANIFEST_UNKNOWN when there is none.
+// LocalManifest returns a manifest that is stored and that the repository serves without
+// asking anybody; MANIFEST_UNKNOWN when there is none.
 func (c *Cache) LocalManifest(ctx context.Context, repo oci.Repository, d oci.Digest) (oci.Manifest, error) {
 	m, err := c.local(ctx, repo, d)
-	if errors.Is(err, store.ErrNotFound) {
-		return oci.Manifest{}, oci.ErrManifestUnknown
+	if err == nil { // it may have come from memory
+		var here bool
+		if here, err = c.stored(ctx, d); err == nil && !here {
+			err = store.ErrNotFound
+		}
 	}
-	return m, err
+	switch {
+	case err == nil:
+		return m, nil
+	case errors.Is(err, store.ErrNotFound):
+		return oci.Manifest{}, oci.ErrManifestUnknown
+	default:
+		return oci.Manifest{}, err
+	}
 }
 
 // LocalTag tells where a tag pointed when that was last confirmed; MANIFEST_UNKNOWN
@@ -69,13 +83,15 @@ func (c *Cache) LocalTag(ctx context.Context, repo oci.Repository, tag oci.Tag) 
 }
 
 // Expect is called before the first byte of a blob is stored that is brought for a
-// repository: see conceal. What is here already keeps its mark.
-func (c *Cache) Expect(ctx context.Context, repo oci.Repository, d oci.Digest) error {
-	here, err := c.stored(ctx, d)
-	if err == nil && !here {
+// repository, and that is not here: see conceal. The caller ingests it, so that nobody else
+// stores it meanwhile. It tells whether everybody may have what is here of it in part, or
+// the repository has had all of it before.
+func (c *Cache) Expect(ctx context.Context, repo oci.Repository, d oci.Digest) (free bool, err error) {
+	free, err = c.suffices(ctx, repo, d)
+	if err == nil {
 		err = c.conceal(ctx, repo, d)
 	}
-	return wrapped(repo, d, err)
+	return free && err == nil, wrapped(repo, d, err)
 }
 
 // Accept links a blob whose bytes were brought for a repository, have been proven and

@@ -35,26 +35,42 @@ func (i *Intake) PutBlob(ctx context.Context, repo oci.Repository, d oci.Descrip
 }
 
 // receive has the bytes stored, and proven as those that this caller brings.
-func (i *Intake) receive(ctx context.Context, repo oci.Repository, d oci.Descriptor, open transfer.Open) error {
-	if err := i.o.Cache.Expect(ctx, repo, d.Digest); err != nil {
-		return err
-	}
+func (i *Intake) receive(ctx context.Context, repo oci.Repository, d oci.Descriptor, open transfer.Open) (err error) {
 	in, err := i.o.Store.Ingest(store.WithOwner(ctx, repo.Registry().String()), d.Digest)
 	if err != nil {
 		return err
 	}
-	defer i.end(in, d.Digest)
+	mine := false // what is here in part
+	defer func() { i.end(in, repo, d.Digest, mine && err != nil && !isWrong(err)) }()
 	b, err := i.o.Store.Open(ctx, d.Digest)
 	switch {
 	case err == nil: // they are here for others: who brings them proves to have them
+		size := b.Size()
 		if err := b.Close(); err != nil {
 			return err
+		}
+		if size != d.Size {
+			return oci.Errorf(oci.CodeSizeInvalid, "%s has not %d bytes", d.Digest, d.Size)
 		}
 		return prove(ctx, d, open)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	a := &arrival{in: in, d: d}
+	free, err := i.o.Cache.Expect(ctx, repo, d.Digest)
+	if err != nil {
+		return err
+	}
+	if !free && !i.parts.own(repo, d.Digest, in) {
+		if err := in.Reset(); err != nil {
+			return err
+		}
+	}
+	mine = true
+	return i.arrive(ctx, &arrival{in: in, d: d}, open)
+}
+
+// arrive stores what comes, behind what is here.
+func (i *Intake) arrive(ctx context.Context, a *arrival, open transfer.Open) error {
 	resumed, err := a.resume()
 	if err != nil {
 		return err
@@ -66,17 +82,27 @@ func (i *Intake) receive(ctx context.Context, repo oci.Repository, d oci.Descrip
 		}
 		err = a.read(ctx, open)
 	}
-	if errors.Is(err, ErrLong) || oci.CodeOf(err) == oci.CodeDigestInvalid {
-		return errors.Join(err, in.Discard())
+	if isWrong(err) {
+		return errors.Join(err, a.in.Discard())
 	}
 	if err != nil {
 		return err
 	}
-	return in.Commit(ctx, d.Size)
+	return a.in.Commit(ctx, a.d.Size)
 }
 
-// end keeps what was not committed.
-func (i *Intake) end(in store.Ingest, d oci.Digest) {
+// isWrong tells the failures after which nothing is kept.
+func isWrong(err error) bool {
+	return errors.Is(err, ErrLong) || oci.CodeOf(err) == oci.CodeDigestInvalid
+}
+
+// end keeps what was not committed, and remembers whose it is.
+func (i *Intake) end(in store.Ingest, repo oci.Repository, d oci.Digest, mine bool) {
+	n := int64(0)
+	if mine {
+		n = in.Len()
+	}
+	i.parts.note(repo, d, n)
 	if err := in.Keep(); err != nil {
 		i.o.Log.Warn("what was brought is not kept", "digest", d, "err", err)
 	}
@@ -153,7 +179,7 @@ func (a *arrival) read(ctx context.Context, open transfer.Open) error {
 
 // copy reads to the end, which has to be that of the size.
 func (a *arrival) copy(ctx context.Context, body io.Reader) error {
-	buf := make([]byte, min(pieceSize, a.d.Size+1))
+	buf := make([]byte, min(pieceSize-1, a.d.Size)+1) // one more than there may be
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -61,6 +61,7 @@ type mirror struct {
 	store *disk.Store
 	index *watchedIndex
 	net   *closedNetwork
+	log   *slog.Logger
 	fresh time.Duration // how long tags are; not changed while anything runs
 }
 
@@ -88,7 +89,7 @@ func (w *watchedIndex) PutTag(ctx context.Context, repo oci.Repository, tag oci.
 func newMirror(t *testing.T, limits disk.Limits) *mirror {
 	t.Helper()
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
-	m := &mirror{net: &closedNetwork{err: oci.ErrUnavailable}, fresh: time.Hour}
+	m := &mirror{log: log, net: &closedNetwork{err: oci.ErrUnavailable}, fresh: time.Hour}
 	var err error
 	if m.store, err = disk.New(disk.Options{Dir: dir, Limits: limits}); err != nil {
 		t.Fatal(err)

@@ -14,13 +14,14 @@
 //   - what is brought is linked as what the repository's own registry delivers
 //     ([cache.Cache.Accept]): bytes of a private repository stay private, and bytes
 //     that are here already are not given to a repository unless they may be, or are
-//     brought once more.
+//     brought once more. So of a private blob that is here in part, only the repository
+//     goes on with it that has brought that part.
 //
 // It pins nothing: blobs to which no manifest came, like all others, leave when room is
 // needed and they were not used for longest. It decides neither who may bring something
 // nor what names mean.
 //
-// Lock order: it has none.
+// Lock order: parts.mu is a leaf.
 package intake
 
 import (
@@ -55,7 +56,10 @@ type Options struct {
 }
 
 // An Intake is made by [New]. Its methods may be called concurrently.
-type Intake struct{ o Options }
+type Intake struct {
+	o     Options
+	parts parts
+}
 
 var (
 	_ transfer.Writer      = (*Intake)(nil)
@@ -67,7 +71,7 @@ func New(o Options) (*Intake, error) {
 	if o.Cache == nil || o.Store == nil || o.Log == nil {
 		return nil, errors.New("intake: Cache, Store and Log are needed")
 	}
-	return &Intake{o}, nil
+	return &Intake{o: o}, nil
 }
 
 // Has implements [transfer.Writer]. A blob that is here and that everybody may have is

@@ -83,6 +83,17 @@ type BlobStater interface {
 	StatBlob(ctx context.Context, repo Repository, digest Digest) (Descriptor, error)
 }
 
+// A BlobProver is a BlobStater that may be wrong about what it has: whoever wrote what it
+// reads may have claimed anything. Only what it proves counts as possession.
+type BlobProver interface {
+	BlobStater
+
+	// ProveBlob is StatBlob for who needs certainty. It may read all of the blob, and
+	// fails with DIGEST_INVALID or UNAVAILABLE where that is something else. It goes on
+	// when ctx ends, for whoever asks next.
+	ProveBlob(ctx context.Context, repo Repository, digest Digest) (Descriptor, error)
+}
+
 // A ManifestStater is a Reader that can tell cheaply whether a repository holds a
 // manifest, without fetching it.
 type ManifestStater interface {

@@ -11,7 +11,9 @@
 //     that cannot be read, or holds something else than its digests say, gives no answer:
 //     the next one is asked, and where no other knows better, the answer is UNAVAILABLE
 //     and never "unknown";
-//   - manifests are proven; the parts of blobs are not: whoever keeps them does that;
+//   - manifests are proven; the parts of blobs are not: whoever keeps them does that. That
+//     a place has something by the name of a blob is a claim, until [Upstream.ProveBlob]
+//     has read it;
 //   - lists of tags and of referrers are those of all places and of the registry
 //     together, and fail where one of them gives no answer;
 //   - a client's own credentials are for the registry: in a context with an [oci.Login]
@@ -94,7 +96,7 @@ type endpoint struct {
 // The abilities that other packages look for.
 var (
 	_ oci.Reader         = (*Upstream)(nil)
-	_ oci.BlobStater     = (*Upstream)(nil)
+	_ oci.BlobProver     = (*Upstream)(nil)
 	_ oci.ManifestStater = (*Upstream)(nil)
 	_ oci.BlobFetcher    = (*Upstream)(nil)
 	_ oci.TagGetter      = (*Upstream)(nil)

@@ -89,7 +89,7 @@ func (p *parts) first(ctx context.Context, list []int, from, to int64, o *outcom
 		if err == nil {
 			part := h.value
 			part.Body = &partBody{ReadCloser: part.Body, ctx: ctx, parts: p, endpoint: i, lease: h.lease}
-			part.Endpoint, part.Vouched = e.place.String(), !e.blobsOnly
+			part.Endpoint, part.Vouched = e.place.String(), false // see ProveBlob
 			return part, true, nil
 		}
 		if isFinal(ctx, err) {

@@ -59,9 +59,10 @@ type generation struct {
 	*archive.Archive
 	stamp stamp
 
-	users   int                 // guarded by source.mu
-	retired bool                // closed when nobody uses it; guarded by source.mu
-	lies    map[oci.Digest]bool // blobs that are something else; guarded by source.mu
+	users   int                   // guarded by source.mu
+	retired bool                  // closed when nobody uses it; guarded by source.mu
+	lies    map[oci.Digest]bool   // blobs that are something else; guarded by source.mu
+	proofs  map[oci.Digest]*proof // guarded by source.mu
 }
 
 // acquire returns what is open, which is to be released. With look, what is on the disk
