@@ -73,7 +73,7 @@ func TestARunThatIsEnded(t *testing.T) {
 				}
 			}
 			var said bytes.Buffer
-			if err := r.WriteText(&said, english); err != nil || !slices.Equal(got, c.want) || r.Complete {
+			if err := r.WriteText(&said, english, bytesOf); err != nil || !slices.Equal(got, c.want) || r.Complete {
 				t.Errorf("got %v, complete %v, %v", got, r.Complete, err)
 			}
 			if strings.Contains(said.String(), "canceled") || strings.Contains(said.String(), ": interrupted") || !strings.Contains(said.String(), c.says+"; ") {
