@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"sampan/internal/oci"
 )
 
 // A Result is what became of an image.
@@ -16,7 +18,7 @@ const (
 	Unchanged Result = "unchanged"
 	Failed    Result = "failed"
 	Pruned    Result = "pruned" // a tag that the list does not have any more
-	// Kept is such a tag that has the same digest as an image that stays: registries that
+	// Kept is such a tag that has the same digest as an image that stays, or as a part of one: registries that
 	// delete the manifest with a tag would take that one along.
 	Kept Result = "kept"
 	// Interrupted is what had not been seen to when the run was ended.
@@ -45,7 +47,8 @@ type Report struct {
 	Bytes    int64     `json:"bytes"` // of those
 	Complete bool      `json:"complete"`
 
-	kept map[place]bool // what images are at their targets
+	kept  map[oci.Repository]map[oci.Digest]oci.Descriptor // what images are at their targets
+	parts map[oci.Repository]map[oci.Digest]bool           // what their indexes name, where that was asked
 }
 
 // Count tells how many images have a result.
@@ -64,7 +67,7 @@ func (r *Report) Count(of Result) int {
 func (r *Report) WriteText(w io.Writer, text func(english, chinese string) string, size func(int64) string) error {
 	word := map[Result]string{
 		Copied: text("copied", "已复制"), Unchanged: text("unchanged", "未变"), Failed: text("failed", "失败"), Pruned: text("deleted", "已删除"),
-		Kept: text("kept, being the same as a tag that stays", "保留，与另一保留的标签相同"), Interrupted: text("interrupted", "被中断"),
+		Kept: text("kept, being the same as a tag that stays, or a part of one", "保留，与另一保留的标签相同或为其一部分"), Interrupted: text("interrupted", "被中断"),
 	}
 	if r.DryRun {
 		word[Copied], word[Pruned] = text("would be copied", "将复制"), text("would be deleted", "将删除")

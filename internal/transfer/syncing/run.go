@@ -124,7 +124,7 @@ func (r *Report) copy(ctx context.Context, registry oci.Registry, items []Item, 
 			fail(it, report.Images[i].Err)
 		default:
 			done := report.Images[i]
-			r.keep(it.Target, done.Descriptor.Digest)
+			r.keep(it.Target, done.Descriptor)
 			out := Outcome{Source: it.Source.String(), Target: it.name(), Digest: done.Descriptor.Digest.String(), Result: Copied}
 			if done.Unchanged {
 				out.Result = Unchanged
@@ -163,83 +163,26 @@ func (it Item) name() string {
 	return ref.String()
 }
 
-// Doomed are the tags that pruning would delete: those of repositories whose tags the
-// list chooses, that no item has. Tags of signatures belong to images and stay.
-func Doomed(ctx context.Context, items []Item, target func(oci.Registry) (Target, error)) ([]oci.Reference, error) {
-	type name struct {
-		repo oci.Repository
-		tag  oci.Tag
-	}
-	wanted := make(map[name]bool)
-	var order []oci.Repository
-	for _, it := range items {
-		if it.Pruned && !slices.Contains(order, it.Target) {
-			order = append(order, it.Target)
-		}
-		wanted[name{it.Target, it.Tag}] = true
-	}
-	var doomed []oci.Reference
-	for _, repo := range order {
-		at, err := target(repo.Registry())
-		if err != nil {
-			return nil, err
-		}
-		there, err := patiently(ctx, func() ([]oci.Tag, error) { return at.Tags(ctx, repo) })
-		if errors.Is(err, oci.ErrNameUnknown) {
-			continue // nothing has gone there yet
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", repo, err)
-		}
-		for _, tag := range there {
-			if !wanted[name{repo, tag}] && !attached(tag) {
-				doomed = append(doomed, oci.Reference{Repository: repo, Tag: tag})
-			}
-		}
-	}
-	return doomed, nil
-}
-
 // add puts what was done at one target behind what was done at others.
 func (r *Report) add(part *Report) {
 	r.Images = append(r.Images, part.Images...)
 	r.Blobs, r.Bytes = r.Blobs+part.Blobs, r.Bytes+part.Bytes
-	for at := range part.kept {
-		r.keep(at.repo, at.digest)
+	for repo, images := range part.kept {
+		for _, d := range images {
+			r.keep(repo, d)
+		}
 	}
 }
 
 // keep notes what an image is at its target, for pruning.
-func (r *Report) keep(repo oci.Repository, digest oci.Digest) {
+func (r *Report) keep(repo oci.Repository, d oci.Descriptor) {
 	if r.kept == nil {
-		r.kept = make(map[place]bool)
+		r.kept = make(map[oci.Repository]map[oci.Digest]oci.Descriptor)
 	}
-	r.kept[place{repo, digest}] = true
-}
-
-// A place is a digest of a repository.
-type place struct {
-	repo   oci.Repository
-	digest oci.Digest
-}
-
-// prune deletes what is doomed, but for tags that point at what stays.
-func (r *Report) prune(ctx context.Context, items []Item, o Options) {
-	doomed, err := Doomed(ctx, items, o.Target)
-	if err != nil {
-		r.fail(ctx, Outcome{Target: "--prune"}, err)
+	if r.kept[repo] == nil {
+		r.kept[repo] = make(map[oci.Digest]oci.Descriptor)
 	}
-	for _, ref := range doomed {
-		if o.Agreed != nil && !slices.Contains(o.Agreed, ref) {
-			continue
-		}
-		out := Outcome{Target: ref.String()}
-		if out.Result, err = r.pruneTag(ctx, ref, o); err != nil {
-			r.fail(ctx, out, err)
-			continue
-		}
-		r.Images = append(r.Images, out)
-	}
+	r.kept[repo][d.Digest] = d
 }
 
 // fail notes why there is nothing of an image, or of a tag that was to go: an error, or that
@@ -250,35 +193,6 @@ func (r *Report) fail(ctx context.Context, out Outcome, err error) {
 		out.Result, out.Error = Interrupted, ""
 	}
 	r.Images = append(r.Images, out)
-}
-
-// pruneTag deletes one tag, or tells that a dry run would.
-func (r *Report) pruneTag(ctx context.Context, ref oci.Reference, o Options) (Result, error) {
-	at, err := o.Target(ref.Repository.Registry())
-	if err != nil {
-		return Failed, err
-	}
-	d, err := patiently(ctx, func() (oci.Descriptor, error) { return at.ResolveTag(ctx, ref.Repository, ref.Tag) })
-	switch {
-	case oci.IsUnknown(err):
-		return Pruned, nil // somebody else was quicker
-	case err != nil:
-		return Failed, err
-	case r.kept[place{ref.Repository, d.Digest}]:
-		return Kept, nil
-	case o.Copy.DryRun:
-		return Pruned, nil
-	}
-	_, err = patiently(ctx, func() (struct{}, error) { return struct{}{}, at.DeleteTag(ctx, ref.Repository, ref.Tag) })
-	return Pruned, err
-}
-
-// attached tells whether a tag is one under which what refers to an image is found:
-// sha256-<hex>, with or without .sig, .att or .sbom.
-func attached(tag oci.Tag) bool {
-	rest, ok := strings.CutPrefix(tag.String(), "sha256-")
-	digits, _, _ := strings.Cut(rest, ".")
-	return ok && len(digits) == 64 && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
 // told is an error for a report.

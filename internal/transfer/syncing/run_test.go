@@ -319,6 +319,30 @@ func TestATagThatIsTheSameAsOneThatStaysIsKept(t *testing.T) {
 	}
 }
 
+// Where a registry deletes a manifest along with its tag, the index that stays would have a
+// hole. An index is read for that only where a tag is to go.
+func TestATagThatIsAPartOfOneThatStaysIsKept(t *testing.T) {
+	from, to := newMemory(), newMemory()
+	index := from.index(t, "quay.io/a/b:v1", "amd64", "arm64")
+	if r, got := run(t, versions, from, to, Options{Prune: true}); !r.Complete || to.reads != 0 {
+		t.Fatalf("with nothing to prune, the target was read %d times: %v", to.reads, got)
+	}
+	g, err := from.manifests[index].Graph()
+	if err != nil || len(g.Manifests) != 2 {
+		t.Fatalf("%v, %v", g.Manifests, err)
+	}
+	to.tags["m.test/a/b:v1-arm64"] = g.Manifests[1].Digest
+	to.add(t, "m.test/a/b:v0", "old")
+	to.add(t, "m.test/a/b:v0a", "older")
+	r, got := run(t, versions, from, to, Options{Prune: true})
+	if !r.Complete || !slices.Contains(got, ">m.test/a/b:v1-arm64 kept") || r.Count(Pruned) != 2 || to.reads != 1 {
+		t.Errorf("the target was read %d times: %v", to.reads, got)
+	}
+	if to.tags["m.test/a/b:v1-arm64"].IsZero() || !to.tags["m.test/a/b:v0"].IsZero() {
+		t.Errorf("there is %v", to.tags)
+	}
+}
+
 func TestNothingIsPrunedWhereSomethingFailed(t *testing.T) {
 	from, to := newMemory(), newMemory()
 	from.add(t, "quay.io/a/b:v1", "one")
