@@ -68,7 +68,12 @@ func plan(t *testing.T, o PlanOptions, sources ...Source) *Plan {
 	return p
 }
 
-func noPause(context.Context, int) error { return nil }
+func noPause(_ context.Context, n int, err error) error {
+	if n >= 5 {
+		return err
+	}
+	return nil
+}
 
 // write writes a plan to a file of its own.
 func write(t *testing.T, p *Plan, o WriteOptions) string {

@@ -87,7 +87,7 @@ type resumed struct {
 	ctx   context.Context // of one fetch
 	blob  plannedBlob
 	line  progress.Line
-	pause func(ctx context.Context, n int) error
+	pause func(ctx context.Context, n int, err error) error
 
 	parts  oci.BlobParts // nil before the first
 	open   io.ReadCloser // nil for not open
@@ -112,11 +112,9 @@ func (r *resumed) Read(p []byte) (int, error) {
 		if err == nil || errors.Is(err, io.EOF) || r.ctx.Err() != nil || oci.IsAnswer(err) {
 			return 0, err
 		}
-		if r.failed++; r.failed >= attempts {
-			return 0, err
-		}
 		_ = r.close() // it broke already
-		if err := r.pause(r.ctx, r.failed); err != nil {
+		r.failed++
+		if err := r.pause(r.ctx, r.failed, err); err != nil {
 			return 0, err
 		}
 	}

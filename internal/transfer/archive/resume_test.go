@@ -2,12 +2,17 @@ package archive
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"sampan/internal/oci"
 	"sampan/internal/progress"
 	"sampan/internal/registrytest"
 )
@@ -92,4 +97,36 @@ func TestASaveThatHasFailedBeginsNoBlob(t *testing.T) {
 	if n := seen.begun.Load(); n != 1 {
 		t.Errorf("%d blobs were begun", n)
 	}
+}
+
+// limited is a blob whose registry limits the rate once.
+type limited struct {
+	raw   []byte
+	limit error // nil once it was told
+}
+
+func (l *limited) Part(_ context.Context, from, _ int64) (oci.BlobPart, error) {
+	if err := l.limit; err != nil {
+		l.limit = nil
+		return oci.BlobPart{}, err
+	}
+	return oci.BlobPart{Body: io.NopCloser(bytes.NewReader(l.raw[from:])), From: from, Size: int64(len(l.raw))}, nil
+}
+
+func TestARateLimitIsWaitedForAsLongAsItSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		raw := []byte("a layer")
+		o := WriteOptions{}
+		o.fill()
+		l := &limited{raw: raw, limit: &oci.Error{Code: oci.CodeTooManyRequests, RetryAfter: 40 * time.Second}}
+		r := &resumed{
+			ctx: t.Context(), line: progress.None().Start("", 0), pause: o.Pause, parts: l,
+			blob: plannedBlob{descriptor: oci.Descriptor{Digest: oci.DigestOf(raw), Size: int64(len(raw))}},
+		}
+		began := time.Now()
+		got, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(got, raw) || time.Since(began) != 40*time.Second {
+			t.Errorf("%q, %v, after %v", got, err, time.Since(began))
+		}
+	})
 }

@@ -10,12 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"sampan/internal/progress"
+	"sampan/internal/transfer"
 	"sampan/internal/transfer/layout"
 )
 
@@ -35,12 +35,10 @@ type WriteOptions struct {
 	Progress progress.Sink
 	// Text is the language of errors; nil means English.
 	Text layout.Text
-	// Pause waits before a source is asked again, for the n-th time from 1 on; nil
-	// means seconds that grow.
-	Pause func(ctx context.Context, n int) error
+	// Pause waits before a source that gave no answer is asked again, the n-th time from 1
+	// on without a byte, or returns why not; nil means [transfer.Backoff].
+	Pause func(ctx context.Context, n int, err error) error
 }
-
-const attempts = 5 // to read one blob without progress
 
 func (o *WriteOptions) fill() {
 	o.Blobs = cmp.Or(o.Blobs, 4)
@@ -51,18 +49,7 @@ func (o *WriteOptions) fill() {
 		o.Text = layout.English
 	}
 	if o.Pause == nil {
-		o.Pause = pause
-	}
-}
-
-func pause(ctx context.Context, n int) error {
-	timer := time.NewTimer(time.Duration(n*n) * time.Second)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+		o.Pause = transfer.Backoff
 	}
 }
 
