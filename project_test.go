@@ -35,7 +35,8 @@ var arrows = map[string][]string{
 	"internal/refs":                {},
 	"internal/refs/bolt":           {"internal/refs"},
 	"internal/refs/refstest":       {"internal/refs"},
-	"internal/upstream":            {},
+	"internal/upstream":            {"internal/upstream/failure"},
+	"internal/upstream/failure":    {},
 	"internal/upstream/credential": {"internal/follow", "internal/upstream"},
 	"internal/upstream/local":      {"internal/transfer/archive", "internal/transfer/layout", "internal/upstream"},
 	"internal/follow":              {},
@@ -87,6 +88,7 @@ var arrows = map[string][]string{
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes", "internal/rewrite", "internal/client", "internal/mirror", "internal/proof", "internal/progress", "internal/transfer/remote", "internal/transfer/syncing", "internal/doctor", "internal/runtimes/engine",
 		"internal/transfer/archive", "internal/transfer/layout",
+		"internal/upstream/failure",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

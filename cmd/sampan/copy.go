@@ -241,13 +241,13 @@ func hinted(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &none):
-		return fmt.Errorf(text("%s has nothing for %s; there is %s", "%s 没有平台 %s；现有：%s"), none.Source, none.Platform, none.List())
+		return errors.New(noPlatform(none))
 	case errors.Is(err, context.Canceled):
 		return interruption(err)
 	case errors.Is(err, transfer.ErrHeldBack):
 		return &told{text("nothing of it was sent, because of what else is wrong", "因其他错误，未传输其任何内容"), err}
 	case !errors.As(err, &e):
-		return err
+		return plainWithin(err)
 	}
 	if what := advice(err); what != "" {
 		return fmt.Errorf("%s\n%s", shown(err, e), what)
@@ -255,14 +255,21 @@ func hinted(err error) error {
 	return errors.New(shown(err, e))
 }
 
+func noPlatform(e *transfer.NoPlatform) string {
+	return fmt.Sprintf(text("%s has nothing for %s; there is %s", "%s 没有平台 %s；现有：%s"), e.Source, e.Platform, e.List())
+}
+
 // shown is an error of the protocol with what was attempted, and without its cause,
 // which is for logs.
 func shown(err error, e *oci.Error) string {
+	if one := (*transfer.Failed)(nil); errors.As(err, &one) {
+		return fmt.Sprintf(text("copy %s: %s", "复制 %s：%s"), one.Source, shown(one.Err, e))
+	}
 	if e.Message == "" {
 		return err.Error()
 	}
 	if at := strings.Index(err.Error(), e.Error()); at >= 0 {
-		return err.Error()[:at] + e.Message
+		return err.Error()[:at] + sentence(e)
 	}
-	return e.Message
+	return sentence(e)
 }

@@ -155,7 +155,7 @@ func (r *report) upstream(e app.Explanation) {
 		if i == 0 {
 			label = text("upstream", "上游地址")
 		}
-		state := p.State
+		state := endpointState(p.State)
 		if p.Failures > 0 {
 			state += fmt.Sprintf(text(", %d failures in a row", "，连续失败 %d 次"), p.Failures)
 		}
@@ -188,6 +188,20 @@ func (r *report) upstream(e app.Explanation) {
 			about += text(": scarce", "：所剩不多")
 		}
 		r.line(label, about)
+	}
+}
+
+// endpointState is how an endpoint is.
+func endpointState(state string) string {
+	switch state {
+	case "up":
+		return text(state, "正常")
+	case "down":
+		return text(state, "暂停询问")
+	case "probing":
+		return text(state, "正在试探")
+	default:
+		return state
 	}
 }
 

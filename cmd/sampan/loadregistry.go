@@ -141,7 +141,7 @@ func loadProblem(err error) error {
 		there := fmt.Sprintf(text("the archive has only a part of %s: %s", "归档中 %s 只有一部分平台：%s"), sparse.Source, sparse.List())
 		return &told{there + "\n" + partText(), err}
 	case errors.As(err, &lacks):
-		return &told{strings.Replace(err.Error(), lacks.Error(), lacksText(lacks), 1), err}
+		return &told{strings.Replace(worded(err), lacks.Error(), lacksText(lacks), 1), err}
 	}
 	return archiveError(hinted(err))
 }

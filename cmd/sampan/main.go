@@ -25,7 +25,7 @@ func run() int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "sampan:", err)
+	fmt.Fprintln(os.Stderr, "sampan:", spoken(err))
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return 2
@@ -56,7 +56,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	})
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{flagError(err)} })
 	root.AddCommand(
 		newServeCommand(),
 		newConfigCommand(),

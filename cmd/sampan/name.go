@@ -142,11 +142,12 @@ func unservedName(ref oci.Reference, err error) error {
 		registry, registry, registry)
 }
 
-// plain is an error of the protocol without its code, for people.
+// plain is an error of the protocol without its code and in the language of the
+// environment, for people.
 func plain(err error) error {
 	var e *oci.Error
 	if errors.As(err, &e) && e.Message != "" {
-		return errors.New(e.Message)
+		return errors.New(sentence(e))
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/spf13/pflag"
@@ -189,12 +188,10 @@ func (r *imageSources) atMirror(s archive.Source, image string) (archive.Source,
 
 // plainWithin is [plain] for an error that has a name before it: that stays.
 func plainWithin(err error) error {
-	var e *oci.Error
-	if !errors.As(err, &e) || e.Message == "" {
-		return err
+	if err == nil {
+		return nil
 	}
-	said := strings.Replace(err.Error(), e.Error(), e.Message, 1)
-	return &told{said, err}
+	return &told{worded(err), err}
 }
 
 // told is an error in other words.

@@ -52,6 +52,12 @@ func newRewriteCommand() *cobra.Command {
 	f.StringVar(&o.pathFile, "path-file", "", text("`FILE` with one such field a line", "此类字段的文件 `FILE`，每行一个"))
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell what could not be decided", "不说明无法确定的内容"))
 	cmd.MarkFlagsMutuallyExclusive("in-place", "check", "diff", "list")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := cmd.ValidateFlagGroups(); err != nil {
+			return usagef("%s", text(err.Error(), "--in-place、--check、--diff 和 --list 只能使用其中一个"))
+		}
+		return nil
+	}
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -30,6 +31,8 @@ func TestMain(m *testing.M) {
 //
 //	mirror      starts a mirror at $MIRROR whose admin listener is $ADMIN; its only
 //	            registry is docker.io, at $UPSTREAM, with library/tiny:1 and me/app:1
+//	registry    starts one at $REGISTRY, which has a/b:1 and is "private", for the account
+//	            me with the password right, or "limited", for an hour
 //	pull NAME   fetches a manifest and its blobs from the mirror, as clients do
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -37,8 +40,9 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"mirror": scriptMirror,
-			"pull":   scriptPull,
+			"mirror":   scriptMirror,
+			"registry": scriptRegistry,
+			"pull":     scriptPull,
 		},
 		Setup: func(e *testscript.Env) error {
 			home := e.Getenv("WORK") + "/home"
@@ -76,6 +80,26 @@ func scriptMirror(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("MIRROR", a.Addr())
 	ts.Setenv("ADMIN", "http://"+a.AdminAddr())
 	ts.Setenv("UPSTREAM", up.URL())
+}
+
+// scriptRegistry starts a registry, which ends with the script.
+func scriptRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || args[0] != "private" && args[0] != "limited" {
+		ts.Fatalf("usage: registry private|limited")
+	}
+	var b registrytest.Behavior
+	if args[0] == "private" {
+		b.Challenge.Scheme = registrytest.SchemeBasic
+		b.Token = registrytest.Token{Username: "me", Password: "right", Private: []string{"*"}}
+	}
+	up, err := registrytest.Start(registrytest.Options{Behavior: b})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(up.Close()) })
+	up.AddImage("a/b", "1", registrytest.ImageSpec{Layers: []int64{2000}})
+	if args[0] == "limited" {
+		up.FailNext(registrytest.KindAny, -1, registrytest.TooMany(registrytest.TooManyECR, time.Hour))
+	}
+	ts.Setenv("REGISTRY", strings.TrimPrefix(up.URL(), "http://"))
 }
 
 // scriptPull fetches what a client would.

@@ -181,11 +181,27 @@ func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report,
 	}
 	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.output == "json", copyStates())
 	r := syncing.Run(ctx, items, failed, syncing.Options{
-		Reader: places.source, Target: places.target, Prune: prune, Agreed: agreed, Verify: o.verify,
+		Reader: places.source, Target: places.target, Prune: prune, Agreed: agreed, Verify: o.verify, Tell: tellSync,
 		Copy: transfer.Options{DryRun: o.dryRun, Progress: show},
 	})
 	show.Close()
 	return r, o.report(cmd.OutOrStdout(), r)
+}
+
+// tellSync is an error for the report of a run, with the code of the protocol.
+func tellSync(err error) string {
+	var (
+		none *transfer.NoPlatform
+		e    *oci.Error
+	)
+	switch {
+	case errors.As(err, &none):
+		return strings.Replace(err.Error(), none.Error(), text(none.Error(), noPlatform(none)), 1)
+	case errors.As(err, &e) && e.Message != "":
+		return strings.Replace(err.Error(), e.Error(), string(e.Code)+": "+sentence(e), 1)
+	default:
+		return worded(err)
+	}
 }
 
 // report tells what a run did.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // group makes cmd one that only has commands below it: alone it shows its help,
@@ -37,6 +39,41 @@ func usagef(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format, args...)}
 }
 
+// flagError is a mistake with a flag in the language of the environment.
+func flagError(err error) error {
+	var (
+		unknown *pflag.NotExistError
+		bare    *pflag.ValueRequiredError
+		invalid *pflag.InvalidValueError
+		syntax  *pflag.InvalidSyntaxError
+		chinese string
+	)
+	switch {
+	case errors.As(err, &unknown):
+		chinese = "没有选项 " + writtenFlag(unknown.GetSpecifiedName(), unknown.GetSpecifiedShortnames())
+	case errors.As(err, &bare):
+		chinese = "选项 " + writtenFlag(bare.GetSpecifiedName(), bare.GetSpecifiedShortnames()) + " 需要一个值"
+	case errors.As(err, &invalid):
+		chinese = fmt.Sprintf("选项 --%s 的值 %q 不正确：%v", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+	case errors.As(err, &syntax):
+		chinese = "选项的写法不正确：" + syntax.GetSpecifiedFlag()
+	default:
+		return err
+	}
+	return &told{text(err.Error(), chinese), err}
+}
+
+// writtenFlag is a flag as it was written: alone, or as a letter among others.
+func writtenFlag(name, letters string) string {
+	if letters == "" {
+		return "--" + name
+	}
+	if letters == name {
+		return "-" + name
+	}
+	return fmt.Sprintf("-%s（-%s）", name, letters)
+}
+
 // localize puts what cobra says by itself into the language of the environment.
 func localize(root *cobra.Command) {
 	if text("en", "zh") == "en" {
@@ -65,6 +102,24 @@ func localize(root *cobra.Command) {
 		}
 	}
 	helpFlags(root)
+	defaultsOf(root)
+}
+
+// defaultsOf writes the defaults of flags into what describes them: pflag adds them in
+// English.
+func defaultsOf(cmd *cobra.Command) {
+	zero := map[string]string{"bool": "false", "duration": "0s", "int": "0"}
+	describe := func(f *pflag.Flag) {
+		if none := zero[f.Value.Type()]; f.DefValue != none && f.DefValue != "[]" {
+			f.Usage += "（默认 " + f.DefValue + "）"
+			f.DefValue = none
+		}
+	}
+	cmd.Flags().VisitAll(describe)
+	cmd.PersistentFlags().VisitAll(describe)
+	for _, below := range cmd.Commands() {
+		defaultsOf(below)
+	}
 }
 
 // helpFlags describes --help of cmd and of all commands below it.

@@ -40,6 +40,32 @@ func TestMistypedCommandsAreUsageErrorsThatNameTheLikelyOne(t *testing.T) {
 	}
 }
 
+// A mistake with a flag is one in both languages.
+func TestMistakesWithFlagsAreToldInTheUsersLanguage(t *testing.T) {
+	for line, want := range map[string][2]string{
+		"name --no-such":     {"unknown flag: --no-such", "没有选项 --no-such"},
+		"name -z":            {"unknown shorthand flag: 'z' in -z", "没有选项 -z"},
+		"name -rz":           {"unknown shorthand flag: 'z' in -z", "没有选项 -z"},
+		"name -zr":           {"unknown shorthand flag: 'z' in -zr", "没有选项 -z（-zr）"},
+		"pull --jobs":        {"flag needs an argument: --jobs", "选项 --jobs 需要一个值"},
+		"pull -j":            {"flag needs an argument: 'j' in -j", "选项 -j 需要一个值"},
+		"doctor --timeout 5": {`invalid argument "5" for "--timeout" flag: time: missing unit in duration "5"`, `选项 --timeout 的值 "5" 不正确：time: missing unit in duration "5"`},
+		"name --=x":          {"bad flag syntax: --=x", "选项的写法不正确：--=x"},
+		"rewrite --check --list -- x": {
+			"if any flags in the group [in-place check diff list] are set none of the others can be; [check list] were all set",
+			"--in-place、--check、--diff 和 --list 只能使用其中一个",
+		},
+	} {
+		for i, language := range []string{"C", "zh_CN.UTF-8"} {
+			_, err := runRoot(t, language, strings.Fields(line)...)
+			var usage *usageError
+			if !errors.As(err, &usage) || err.Error() != want[i] {
+				t.Errorf("%s: got %v, want %s", line, err, want[i])
+			}
+		}
+	}
+}
+
 func TestGroupsOfCommandsShowTheirHelp(t *testing.T) {
 	for _, args := range [][]string{{}, {"config"}, {"cache"}} {
 		out, err := runRoot(t, "C", args...)
@@ -58,7 +84,7 @@ func TestHelpIsInChinese(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v: %v", path, err)
 		}
-		for _, english := range []string{"Usage", "Examples", "Flags", "Available", "help for", "version for", "more information", "Generate"} {
+		for _, english := range []string{"Usage", "Examples", "Flags", "Available", "help for", "version for", "more information", "Generate", "(default "} {
 			if strings.Contains(out, english) {
 				t.Errorf("%v: %q in\n%s", path, english, out)
 			}

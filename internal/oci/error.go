@@ -41,7 +41,7 @@ type Error struct {
 	Message string
 	// RetryAfter says when asking again makes sense; zero is "not known".
 	RetryAfter time.Duration
-	// Err is the cause, for the log only; nil when there is none.
+	// Err is the cause, whose text is for the log only; nil when there is none.
 	Err error
 }
 

@@ -41,7 +41,7 @@ func (m *Machine) Read(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(m.Path(path)); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: %w", path, errNoFile)
+		return nil, fmt.Errorf("%s: %w", path, ErrNoFile)
 	}
 	f, err := os.Open(m.Path(path))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -53,7 +53,7 @@ func (m *Machine) Read(path string) ([]byte, error) {
 	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err == nil && len(raw) > maxConfig {
-		err = fmt.Errorf("%s: %w", path, errTooLarge)
+		err = fmt.Errorf("%s: %w", path, ErrTooLarge)
 	}
 	if raw == nil {
 		raw = []byte{} // an empty file is one
@@ -74,7 +74,7 @@ func (m *Machine) confined(path string) error {
 		target, err := filepath.EvalSymlinks(at)
 		if errors.Is(err, fs.ErrNotExist) {
 			if _, err := os.Lstat(at); err == nil {
-				return fmt.Errorf("%s: %w", path, errNowhere)
+				return fmt.Errorf("%s: %w", path, ErrNowhere)
 			}
 			continue
 		}
@@ -82,19 +82,20 @@ func (m *Machine) confined(path string) error {
 			return err
 		}
 		if rel, err := filepath.Rel(root, target); err != nil || !filepath.IsLocal(rel) {
-			return fmt.Errorf("%s: %w", path, errOutside)
+			return fmt.Errorf("%s: %w", path, ErrOutside)
 		}
 		return nil
 	}
 }
 
+// Errors of [Machine.Read].
 var (
-	errNowhere = errors.New("a symbolic link that leads nowhere")
-	errNoFile  = errors.New("it is a directory, or something else that is no file")
-	errOutside = errors.New("a symbolic link leads out of the directory")
+	ErrNowhere = errors.New("a symbolic link that leads nowhere")
+	ErrNoFile  = errors.New("it is a directory, or something else that is no file")
+	ErrOutside = errors.New("a symbolic link leads out of the directory")
+	// ErrTooLarge is that of a file that cannot be a configuration.
+	ErrTooLarge = errors.New("the file is too large to be a configuration")
 )
-
-var errTooLarge = errors.New("the file is too large to be a configuration")
 
 // Exists tells whether there is something at a path.
 func (m *Machine) Exists(path string) bool {

@@ -96,7 +96,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		return oci.Errorf(oci.CodeUnsupported, "this mirror is read-only: push to the registry itself. 本镜像站只读：请直接推送到源仓库。")
+		return oci.Errorf(oci.CodeUnsupported, "this mirror is read-only: push to the registry itself, or have its operator bring images in with sampan load --into. "+
+			"本镜像站只读：请直接推送到源仓库，或由管理员用 sampan load --into 载入镜像。")
 	}
 	if s.o.Page != nil && r.URL.Path == "/" {
 		w.Header().Add("Vary", "Accept")

@@ -326,7 +326,7 @@ func TestOnlyWritesAreToldThatTheMirrorIsReadOnly(t *testing.T) {
 		t.Errorf("a pull: %s", x.body)
 	}
 	x = do(t, ts, "PUT /v2/app/manifests/v1")
-	if !strings.Contains(x.body, "read-only") || !strings.Contains(x.body, "只读") {
+	if !strings.Contains(x.body, "read-only") || !strings.Contains(x.body, "只读") || strings.Count(x.body, "sampan load --into") != 2 {
 		t.Errorf("a push: %s", x.body)
 	}
 }

@@ -36,13 +36,25 @@ func (e *Collision) Error() string {
 // of which nothing was sent because of another. The error of Copy tells the other's alone.
 var ErrHeldBack = errors.New("nothing of it was sent, because of what else is wrong")
 
+// A Failed is the error of one job of [Copy].
+type Failed struct {
+	Source oci.Reference
+	Err    error // never nil
+}
+
+// Error implements error.
+func (e *Failed) Error() string { return fmt.Sprintf("copy %s: %v", e.Source, e.Err) }
+
+// Unwrap returns why.
+func (e *Failed) Unwrap() error { return e.Err }
+
 // Copy carries the jobs to a writer. First it looks at all of them: at the sources,
 // and at what the target has of them. Two jobs of one name with different content
 // are a [*Collision], and nothing is done. When any job cannot be done, nothing is
 // sent either, unless Options.KeepGoing is set: the others fail with [ErrHeldBack]. A job
 // that fails later keeps no other from going.
 //
-// The error joins those of all jobs; the end of ctx is in it once, however many jobs it
+// The error joins those of all jobs, a [*Failed] each; the end of ctx is in it once, however many jobs it
 // has stopped. The Report has a Result for each job, whatever the error is.
 func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) {
 	c := newCopier(w, o)
@@ -58,7 +70,7 @@ func Copy(ctx context.Context, jobs []Job, w Writer, o Options) (Report, error) 
 		case r.Err != nil && ctx.Err() != nil && errors.Is(r.Err, ctx.Err()):
 			stopped = true
 		case r.Err != nil:
-			errs = append(errs, fmt.Errorf("copy %s: %w", im.job.Source, r.Err))
+			errs = append(errs, &Failed{im.job.Source, r.Err})
 		case !gone && !r.Unchanged:
 			r.Err = ErrHeldBack
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 // An Account is one of those that sampan may be to a registry. A repository that
@@ -95,7 +96,7 @@ func (r *Registry) choose(ep *endpoint, q question) (*endpoint, error) {
 		best = list[0]
 	}
 	if best == nil {
-		e := r.errorf(oci.CodeTooManyRequests, errWaiting, "%s limits the rate of requests", r.registry)
+		e := r.fail(oci.CodeTooManyRequests, errWaiting, failure.Facts{Kind: failure.Limited})
 		e.RetryAfter = max(time.Until(soonest), 0)
 		return nil, e
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 // A grant is what a request is authorized with. The zero value is nothing.
@@ -84,19 +85,16 @@ func (r *Registry) renew(ctx context.Context, ep *endpoint, repo oci.Repository,
 	case err != nil:
 		return grant{}, err
 	case g.header == "":
-		return grant{}, r.errorf(oci.CodeUnauthorized, cause,
-			"%s asks for credentials and none are configured for it", r.registry)
+		return grant{}, r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: failure.LoginNeeded})
 	case g.header != old.header || g.granted:
 		return g, nil
 	}
 	// The same as before is of no use. Whether it is the credentials that are
 	// refused, or the repository that is not there, the ping tells.
 	if p, err := r.ping(ctx, ep, g.header); err == nil && p.open {
-		return grant{}, r.errorf(oci.CodeNameUnknown, cause,
-			"%s does not show %s to the configured credentials", r.registry, repo.Path())
+		return grant{}, r.fail(oci.CodeNameUnknown, cause, failure.Facts{Kind: failure.HiddenFromUser, Repository: repo.Path()})
 	}
-	return grant{}, r.errorf(oci.CodeUnauthorized, cause,
-		"%s refuses the credentials that are configured for it", r.registry)
+	return grant{}, r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: failure.LoginRefused})
 }
 
 // learn keeps the challenge of a 401. A 401 without one (gcr.io) leaves the
@@ -119,8 +117,7 @@ func (r *Registry) learn(ctx context.Context, ep *endpoint, repo oci.Repository,
 		}
 	}
 	if !c.usable() {
-		return r.errorf(oci.CodeUnauthorized, cause, "%s asks for authentication of a kind that sampan does not know (%s)",
-			r.registry, clean(strings.Join(others, ", ")))
+		return r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: failure.LoginUnknown, What: clean(strings.Join(others, ", "))})
 	}
 	ep.challenge.Store(&c)
 	return nil
@@ -137,11 +134,9 @@ func (r *Registry) unexplained(ctx context.Context, ep *endpoint, repo oci.Repos
 	case !cred.IsZero():
 		return challenge{scheme: "basic"}, nil
 	case p.open:
-		return challenge{}, r.errorf(oci.CodeNameUnknown, cause,
-			"%s does not show %s without credentials: it does not exist or is private", r.registry, repo.Path())
+		return challenge{}, r.fail(oci.CodeNameUnknown, cause, failure.Facts{Kind: failure.Hidden, Repository: repo.Path()})
 	default:
-		return challenge{}, r.errorf(oci.CodeUnauthorized, cause,
-			"%s asks for credentials and none are configured for it", r.registry)
+		return challenge{}, r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: failure.LoginNeeded})
 	}
 }
 
@@ -190,7 +185,7 @@ func (r *Registry) credential(ctx context.Context, ep *endpoint) (Credential, er
 		err = errors.New("the token has characters that a header cannot have")
 	}
 	if err != nil {
-		return Credential{}, r.errorf(oci.CodeUnavailable, err, "the credentials for %s cannot be read", r.registry)
+		return Credential{}, r.fail(oci.CodeUnavailable, err, failure.Facts{Kind: failure.LoginUnread})
 	}
 	return cred, nil
 }

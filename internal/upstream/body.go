@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 var errBodyClosed = errors.New("upstream: read of a closed blob")
@@ -94,7 +95,10 @@ func (b *partBody) broken(err error) error {
 	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = fmt.Errorf("upstream %s: blob %s broke off at %d bytes: %w", r.registry, b.digest, b.at, io.ErrUnexpectedEOF)
+		err = &failure.Facts{
+			Kind: failure.BrokenOff, Registry: r.registry, Host: b.reply.url.Host,
+			Err: fmt.Errorf("upstream %s: blob %s broke off at %d bytes: %w", r.registry, b.digest, b.at, io.ErrUnexpectedEOF),
+		}
 	case errors.Is(context.Cause(b.reply.ctx), errStalled):
 		err = r.broken(b.ctx, b.reply.url, errStalled)
 	default:

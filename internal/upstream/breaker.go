@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 const (
@@ -252,7 +253,7 @@ func (r *Registry) settle(ctx context.Context, p *permit, ep *endpoint, err erro
 // beaten tells the permit of a question that another endpoint was faster. Who is so
 // again and again costs each question the wait.
 func (r *Registry) beaten(p *permit, ep *endpoint) {
-	p.failed(r.noAnswer(errBeaten, "did not answer in time ("+ep.base.Host+")"), &outage{}, r.othersUp(ep, false))
+	p.failed(r.fail(oci.CodeUnavailable, errBeaten, failure.Facts{Kind: failure.Silent, Host: ep.base.Host}), &outage{}, r.othersUp(ep, false))
 }
 
 // othersUp tells whether there is somebody to ask instead of an endpoint; instead of
@@ -284,8 +285,9 @@ func (r *Registry) leftAlone(endpoints []*endpoint) error {
 		b.mu.Unlock()
 	}
 	wait := max(time.Until(soonest), 0)
-	shown := max(wait.Round(time.Second), time.Second)
-	e := r.errorf(oci.CodeUnavailable, why, "%s; it is asked again in %s", safeText(why, r.registry.String()+" cannot be reached"), shown)
+	var last *oci.Error
+	errors.As(why, &last)
+	e := r.fail(oci.CodeUnavailable, why, failure.Facts{Kind: failure.LeftAlone, Last: failure.Of(last), Again: max(wait.Round(time.Second), time.Second)})
 	e.RetryAfter = wait
 	return e
 }

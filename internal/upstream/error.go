@@ -17,6 +17,7 @@ import (
 	"unicode"
 
 	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 // Causes that this package gives its errors.
@@ -79,14 +80,16 @@ func statusOf(err error) int {
 // noAnswer is UNAVAILABLE: nobody may keep anything because of it. what
 // continues a sentence that begins with the registry's name.
 func (r *Registry) noAnswer(cause error, what string) error {
-	return r.errorf(oci.CodeUnavailable, cause, "%s %s", r.registry, what)
+	return r.fail(oci.CodeUnavailable, cause, failure.Facts{What: what})
 }
 
-func (r *Registry) errorf(code oci.Code, cause error, format string, args ...any) *oci.Error {
+// fail makes an error of what happened.
+func (r *Registry) fail(code oci.Code, cause error, f failure.Facts) *oci.Error {
+	f.Registry = r.registry
 	if cause != nil {
-		cause = fmt.Errorf("upstream %s: %w", r.registry, cause)
+		f.Err = fmt.Errorf("upstream %s: %w", r.registry, cause)
 	}
-	return &oci.Error{Code: code, Message: fmt.Sprintf(format, args...), Err: cause}
+	return &oci.Error{Code: code, Message: f.Sentence(), Err: &f}
 }
 
 // broken turns the error of a connection into UNAVAILABLE, or into ctx's own
@@ -102,20 +105,17 @@ func (r *Registry) broken(ctx context.Context, u *url.URL, err error) error {
 	if errors.Is(err, errPrivate) {
 		return r.refusedAddress(u, err)
 	}
-	return r.noAnswer(fmt.Errorf("%s: %w", redact(u), newOutage(err)), reason(err)+" ("+u.Host+")")
+	f := silence(err)
+	f.Host = u.Host
+	return r.fail(oci.CodeUnavailable, fmt.Errorf("%s: %w", redact(u), newOutage(err)), f)
 }
 
 func (r *Registry) refusedAddress(u *url.URL, err error) error {
-	return r.noAnswer(fmt.Errorf("%s: %w", redact(u), err),
-		"leads to the private address of "+u.Host+", which is refused unless an endpoint that is configured for it is private itself or egress.redirects allows it")
+	return r.fail(oci.CodeUnavailable, fmt.Errorf("%s: %w", redact(u), err), failure.Facts{Kind: failure.PrivateAddress, Host: u.Host})
 }
 
-// unreachable begins most reasons.
-const unreachable = "cannot be reached"
-
-// reason continues "docker.io …" with why a connection failed, in words that
-// are safe to send.
-func reason(err error) string {
+// silence is why a connection failed.
+func silence(err error) failure.Facts {
 	var (
 		proxy  *proxyError
 		dns    *net.DNSError
@@ -125,25 +125,25 @@ func reason(err error) string {
 	)
 	switch {
 	case errors.As(err, &proxy):
-		return unreachable + ": " + proxy.reason()
+		return proxy.failure()
 	case errors.Is(err, errNoDNS):
-		return unreachable + ": none of the configured DNS servers answers"
+		return failure.Facts{Kind: failure.DNSSilent}
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return unreachable + ": its name does not exist in the DNS"
+		return failure.Facts{Kind: failure.NoSuchName}
 	case errors.As(err, &dns):
-		return unreachable + ": its name cannot be resolved"
+		return failure.Facts{Kind: failure.NameUnresolved}
 	case errors.As(err, &cert):
-		return unreachable + ": its TLS certificate is not trusted"
+		return failure.Facts{Kind: failure.CertUntrusted}
 	case errors.As(err, &record):
-		return unreachable + ": it does not speak TLS; an http:// endpoint means plain HTTP"
+		return failure.Facts{Kind: failure.NoTLS}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return unreachable + ": connection refused"
+		return failure.Facts{Kind: failure.ConnectionRefused}
 	case errors.Is(err, errSlow), errors.Is(err, errStalled), errors.As(err, &timely) && timely.Timeout():
-		return "did not answer in time"
+		return failure.Facts{Kind: failure.Silent}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return "broke off the connection"
+		return failure.Facts{Kind: failure.BrokenOff}
 	default:
-		return unreachable
+		return failure.Facts{Kind: failure.Unreachable}
 	}
 }
 
@@ -153,32 +153,32 @@ func (r *Registry) failure(q question, rep *reply, g grant) error {
 	code, message := r.readError(rep)
 	status := &statusError{status: rep.StatusCode, moved: rep.moved, url: redact(rep.url), message: message}
 	if rep.moved && q.kind == kindBlob && isRefusal(rep.StatusCode) {
-		return r.noAnswer(status, "redirects to a storage that refuses the request ("+rep.url.Host+")")
+		return r.fail(oci.CodeUnavailable, status, failure.Facts{Kind: failure.StorageRefused, Host: rep.url.Host})
 	}
 	switch s := rep.StatusCode; {
 	case s == http.StatusTooManyRequests || s/100 == 4 && code == oci.CodeTooManyRequests:
-		e := r.errorf(oci.CodeTooManyRequests, status, "%s limits the rate of requests%s", r.registry, said(message))
+		e := r.fail(oci.CodeTooManyRequests, status, failure.Facts{Kind: failure.Limited, Said: message})
 		e.RetryAfter = retryAfter(rep.Header.Get("Retry-After"), message, time.Now())
 		return e
 	case s == http.StatusUnauthorized:
 		return r.unauthorized(q, rep, g, status)
 	case s == http.StatusProxyAuthRequired:
-		return r.noAnswer(status, reason(&proxyError{status: s}))
+		return r.fail(oci.CodeUnavailable, status, silence(&proxyError{status: s}))
 	case s == http.StatusNotFound, s == http.StatusGone:
 		if code != oci.CodeNameUnknown || q.kind == kindBlob && rep.moved {
 			code = q.unknown
 		}
-		return r.errorf(code, status, "%s does not have it%s", r.registry, said(message))
+		return r.fail(code, status, failure.Facts{Kind: failure.NotThere, Said: message})
 	case s == http.StatusForbidden, s == http.StatusUnavailableForLegalReasons:
-		return r.errorf(oci.CodeDenied, status, "%s denies access%s", r.registry, said(message))
+		return r.fail(oci.CodeDenied, status, failure.Facts{Kind: failure.Forbidden, Said: message})
 	case s == http.StatusRequestedRangeNotSatisfiable:
-		return r.errorf(oci.CodeRangeInvalid, status, "%s does not have this range", r.registry)
+		return r.fail(oci.CodeRangeInvalid, status, failure.Facts{What: "does not have this range"})
 	case s == http.StatusMethodNotAllowed:
-		return r.errorf(oci.CodeUnsupported, status, "%s does not support the request%s", r.registry, said(message))
+		return r.fail(oci.CodeUnsupported, status, failure.Facts{Kind: failure.Unsupported, Said: message})
 	case s == http.StatusBadRequest && isInvalid(code):
-		return r.errorf(code, status, "%s refuses the request%s", r.registry, said(message))
+		return r.fail(code, status, failure.Facts{Kind: failure.Rejected, Said: message})
 	default:
-		e := r.errorf(oci.CodeUnavailable, status, "%s answered with status %d%s", r.registry, s, said(message))
+		e := r.fail(oci.CodeUnavailable, status, failure.Facts{Kind: failure.BadStatus, Status: s, Said: message})
 		e.RetryAfter = retryAfter(rep.Header.Get("Retry-After"), "", time.Now())
 		return e
 	}
@@ -193,17 +193,13 @@ func (r *Registry) unauthorized(q question, rep *reply, g grant, cause error) er
 	case rep.moved:
 		return r.noAnswer(cause, "redirects to "+rep.url.Host+", which asks for credentials")
 	case g.granted && g.anonymous:
-		return r.errorf(oci.CodeNameUnknown, cause,
-			"%s does not show %s without credentials: it does not exist or is private", r.registry, q.repo.Path())
+		return r.fail(oci.CodeNameUnknown, cause, failure.Facts{Kind: failure.Hidden, Repository: q.repo.Path()})
 	case g.granted:
-		return r.errorf(oci.CodeNameUnknown, cause,
-			"%s does not show %s to the configured credentials", r.registry, q.repo.Path())
+		return r.fail(oci.CodeNameUnknown, cause, failure.Facts{Kind: failure.HiddenFromUser, Repository: q.repo.Path()})
 	case g.header != "":
-		return r.errorf(oci.CodeUnauthorized, cause,
-			"%s refuses the credentials that are configured for it", r.registry)
+		return r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: failure.LoginRefused})
 	default:
-		return r.errorf(oci.CodeUnauthorized, cause,
-			"%s asks for credentials and none are configured for it", r.registry)
+		return r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: failure.LoginNeeded})
 	}
 }
 
@@ -248,13 +244,6 @@ func clean(s string) string {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
-}
-
-func said(message string) string {
-	if message == "" {
-		return ""
-	}
-	return ": " + message
 }
 
 // isRefusal tells the statuses with which storage behind a redirect answers a

@@ -70,7 +70,7 @@ var _ oci.BlobAvoider = (*blobParts)(nil)
 func (p *blobParts) Part(ctx context.Context, from, to int64) (oci.BlobPart, error) {
 	r := p.registry
 	if from < 0 || to >= 0 && to <= from {
-		return oci.BlobPart{}, r.errorf(oci.CodeRangeInvalid, nil, "from %d to %d is no part of a blob", from, to)
+		return oci.BlobPart{}, oci.Errorf(oci.CodeRangeInvalid, "from %d to %d is no part of a blob", from, to)
 	}
 	if err := p.within(from, p.knownSize()); err != nil {
 		return oci.BlobPart{}, err
@@ -209,7 +209,7 @@ func (p *blobParts) within(from, size int64) error {
 	if size < 0 || from == 0 || from < size {
 		return nil
 	}
-	return p.registry.errorf(oci.CodeRangeInvalid, nil, "blob %s has only %d bytes", p.digest, size)
+	return oci.Errorf(oci.CodeRangeInvalid, "blob %s has only %d bytes", p.digest, size)
 }
 
 func (p *blobParts) knownSize() int64 {

@@ -7,9 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"sampan/internal/upstream/failure"
 )
 
 // environmentProxy chooses the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY
@@ -87,17 +88,19 @@ func (e *proxyError) Error() string {
 
 func (e *proxyError) Unwrap() error { return e.err }
 
-// reason continues "docker.io cannot be reached: …".
-func (e *proxyError) reason() string {
+// failure is what an error of the registry behind the proxy is about.
+func (e *proxyError) failure() failure.Facts {
 	switch {
 	case e.status == http.StatusProxyAuthRequired, e.status == http.StatusUnauthorized: // the latter is tinyproxy's
-		return "the proxy on the way asks for other credentials"
+		return failure.Facts{Kind: failure.ProxyLogin}
 	case e.status != 0:
-		return fmt.Sprintf("the proxy on the way refuses with status %d", e.status)
+		return failure.Facts{Kind: failure.ProxyStatus, Status: e.status}
 	case errors.Is(e.err, errSOCKS):
-		return "the SOCKS proxy on the way does not connect"
+		return failure.Facts{Kind: failure.ProxySOCKS}
 	default:
-		return "the proxy on the way does not answer: " + strings.TrimPrefix(reason(e.err), unreachable+": ")
+		f := silence(e.err)
+		f.Proxy = true
+		return f
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 // A Push is one request that writes, or that asks how a write goes (distribution
@@ -215,30 +216,30 @@ func (r *Registry) pushed(ep *endpoint, p Push, rep *reply, g grant) (Pushed, er
 	cause := &statusError{status: rep.StatusCode, moved: rep.moved, url: redact(rep.url), message: message}
 	switch s := rep.StatusCode; {
 	case s == http.StatusTooManyRequests:
-		a.Err = r.errorf(oci.CodeTooManyRequests, cause, "%s limits the rate of requests%s", r.registry, said(message))
+		a.Err = r.fail(oci.CodeTooManyRequests, cause, failure.Facts{Kind: failure.Limited, Said: message})
 		a.Err.RetryAfter = retryAfter(rep.Header.Get("Retry-After"), message, time.Now())
 	case s == http.StatusUnauthorized:
-		a.Err = r.errorf(oci.CodeUnauthorized, cause, "%s does not let %s write to %s%s", r.registry, who(g), p.Repository.Path(), said(message))
+		a.Err = r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: readOnly(g), Repository: p.Repository.Path(), Said: message})
 	case s == http.StatusForbidden:
-		a.Err = r.errorf(oci.CodeDenied, cause, "%s does not let %s write to %s%s", r.registry, who(g), p.Repository.Path(), said(message))
+		a.Err = r.fail(oci.CodeDenied, cause, failure.Facts{Kind: readOnly(g), Repository: p.Repository.Path(), Said: message})
 	case s >= http.StatusInternalServerError && s != http.StatusNotImplemented && s != http.StatusInsufficientStorage:
-		a.Err = r.errorf(oci.CodeUnavailable, cause, "%s answered with status %d%s", r.registry, s, said(message))
+		a.Err = r.fail(oci.CodeUnavailable, cause, failure.Facts{Kind: failure.BadStatus, Status: s, Said: message})
 		a.Err.RetryAfter = retryAfter(rep.Header.Get("Retry-After"), "", time.Now())
 	default:
 		if code == "" || !oci.IsAnswer(&oci.Error{Code: code}) {
 			code = oci.CodeUnsupported
 		}
-		a.Err = r.errorf(code, cause, "%s refuses it with status %d%s", r.registry, s, said(message))
+		a.Err = r.fail(code, cause, failure.Facts{Kind: failure.NotTaken, Status: s, Said: message})
 	}
 	return a, nil
 }
 
-// who tells as whom a request was made.
-func who(g grant) string {
+// readOnly tells as whom a request was made that wanted to write.
+func readOnly(g grant) failure.Kind {
 	if g.header == "" || g.anonymous {
-		return "a stranger"
+		return failure.ReadOnlyAnon
 	}
-	return "this account"
+	return failure.ReadOnly
 }
 
 // A movingBody ends its request when nobody takes its bytes for too long. It notes why

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 // acceptManifests returns what sampan can carry. The list is explicit because
@@ -152,8 +153,7 @@ func (r *Registry) readManifest(ctx context.Context, rep *reply, want oci.Digest
 	case mediaType == "":
 		return oci.Manifest{}, r.noAnswer(nil, "sent something that is not a manifest")
 	case isSchema1(mediaType):
-		return oci.Manifest{}, r.errorf(oci.CodeUnsupported, nil,
-			"%s has the manifest only in Docker's schema 1, which sampan does not carry", r.registry)
+		return oci.Manifest{}, r.fail(oci.CodeUnsupported, nil, failure.Facts{Kind: failure.OldManifest})
 	}
 	digest, err := r.proveManifest(rep.Header, b, want)
 	if err != nil {

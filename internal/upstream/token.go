@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 const (
@@ -106,9 +107,7 @@ func (r *Registry) token(ctx context.Context, ep *endpoint, c challenge, cred Cr
 		return grant{}, err
 	}
 	if cred.named() && !r.mayKnowCredentials(ep, realm.Hostname()) {
-		return grant{}, r.errorf(oci.CodeUnauthorized, nil,
-			"%s asks for a token at %s, to which its credentials are not sent unless the host is configured as a token realm",
-			r.registry, realm.Host)
+		return grant{}, r.fail(oci.CodeUnauthorized, nil, failure.Facts{Kind: failure.LoginElsewhere, Host: realm.Host})
 	}
 	key := r.tokens.keyOf(realm, c.params["service"], scope, cred)
 	g := grant{key: key, granted: true, anonymous: !cred.named()}
@@ -198,23 +197,19 @@ func (r *Registry) tokenRefused(rep *reply, cred Credential) error {
 	anonymous := !cred.named()
 	switch s := rep.StatusCode; {
 	case s == http.StatusUnauthorized && anonymous:
-		return r.errorf(oci.CodeUnauthorized, cause,
-			"%s asks for credentials and none are configured for it", r.registry)
+		return r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: failure.LoginNeeded})
 	case s == http.StatusUnauthorized:
-		return r.errorf(oci.CodeUnauthorized, cause,
-			"%s refuses the credentials that are configured for it", r.registry)
+		return r.fail(oci.CodeUnauthorized, cause, failure.Facts{Kind: failure.LoginRefused})
 	case s == http.StatusForbidden && anonymous:
-		return r.errorf(oci.CodeNameUnknown, cause,
-			"%s does not show the repository without credentials: it does not exist or is private", r.registry)
+		return r.fail(oci.CodeNameUnknown, cause, failure.Facts{Kind: failure.Hidden})
 	case s == http.StatusForbidden:
-		return r.errorf(oci.CodeDenied, cause,
-			"%s denies access to the repository with the configured credentials", r.registry)
+		return r.fail(oci.CodeDenied, cause, failure.Facts{Kind: failure.ForbiddenUser})
 	case s == http.StatusTooManyRequests:
-		e := r.errorf(oci.CodeTooManyRequests, cause, "%s limits the rate of requests for tokens%s", r.registry, said(message))
+		e := r.fail(oci.CodeTooManyRequests, cause, failure.Facts{Kind: failure.TokenLimited, Said: message})
 		e.RetryAfter = retryAfter(rep.Header.Get("Retry-After"), message, time.Now())
 		return e
 	default:
-		return r.errorf(oci.CodeUnavailable, cause, "%s has a token endpoint that answered with status %d", r.registry, s)
+		return r.fail(oci.CodeUnavailable, cause, failure.Facts{Kind: failure.TokenStatus, Status: s})
 	}
 }
 

@@ -71,22 +71,26 @@ func ReadConstants(r io.Reader, release string) ([]oci.Reference, error) {
 		}
 		ref, err := oci.ParseReference(line)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %q is neither kubeadm's constants nor an image name", errConstants, line)
+			return nil, fmt.Errorf("%w: %q is neither kubeadm's constants nor an image name", ErrConstants, line)
 		}
 		images = append(images, ref)
 	}
 	if len(images) == 0 {
-		return nil, errConstants
+		return nil, ErrConstants
 	}
 	return images, nil
 }
 
-var errConstants = errors.New("no list of images")
+// ErrConstants is the error of what is neither kubeadm's constants nor a list of images.
+var ErrConstants = errors.New("no list of images")
+
+// ErrRelease is the error of a release that is written in no form that Kubernetes has.
+var ErrRelease = errors.New("is no release of Kubernetes, such as v1.31.0")
 
 func parseRelease(release string) (*semver.Version, error) {
 	v, err := semver.StrictNewVersion(strings.TrimPrefix(release, "v"))
 	if err != nil {
-		return nil, fmt.Errorf("%q is no release of Kubernetes, such as v1.31.0", release)
+		return nil, fmt.Errorf("%q %w", release, ErrRelease)
 	}
 	return v, nil
 }

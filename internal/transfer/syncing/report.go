@@ -47,6 +47,7 @@ type Report struct {
 	Bytes    int64     `json:"bytes"` // of those
 	Complete bool      `json:"complete"`
 
+	tell  func(error) string                               // Options.Tell
 	kept  map[oci.Repository]map[oci.Digest]oci.Descriptor // what images are at their targets
 	parts map[oci.Repository]map[oci.Digest]bool           // what their indexes name, where that was asked
 }
@@ -73,6 +74,7 @@ func (r *Report) WriteText(w io.Writer, text func(english, chinese string) strin
 		word[Copied], word[Pruned] = text("would be copied", "将复制"), text("would be deleted", "将删除")
 	}
 	var b strings.Builder
+	colon := text(": ", "：")
 	for _, o := range r.Images {
 		if o.Result == Unchanged || o.Result == Interrupted {
 			continue // the sum tells of them
@@ -84,9 +86,9 @@ func (r *Report) WriteText(w io.Writer, text func(english, chinese string) strin
 		case o.Target != "":
 			name += " → " + o.Target
 		}
-		fmt.Fprintf(&b, "%s: %s", name, word[o.Result])
+		b.WriteString(name + colon + word[o.Result])
 		if o.Error != "" {
-			b.WriteString(": " + o.Error)
+			b.WriteString(colon + o.Error)
 		}
 		b.WriteByte('\n')
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	// Verify asks the targets for all manifests below a tag that points where it should;
 	// otherwise these are taken to be there ([transfer.Options.Trust]).
 	Verify bool
+	// Tell says an error for the report; nil means the error as it is, without the causes
+	// that are for logs.
+	Tell func(error) string
 	// Copy is how images are carried; its DryRun is that of the run.
 	Copy transfer.Options
 }
@@ -51,7 +54,7 @@ const maxTargets = 4
 // finished by the next run. Several targets are written to at the same time, so that a
 // slow one holds up no other; Reader, Target and what Copy has are called concurrently.
 func Run(ctx context.Context, items []Item, failed []Failure, o Options) *Report {
-	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun, Images: []Outcome{}} // [] in JSON, not null
+	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun, Images: []Outcome{}, tell: o.Tell} // [] in JSON, not null
 	for _, f := range failed {
 		r.fail(ctx, Outcome{Source: f.Source}, f.Err)
 	}
@@ -60,6 +63,7 @@ func Run(ctx context.Context, items []Item, failed []Failure, o Options) *Report
 	var g errgroup.Group
 	g.SetLimit(maxTargets)
 	for i, registry := range targets {
+		parts[i].tell = o.Tell
 		of := slices.DeleteFunc(slices.Clone(items), func(it Item) bool { return it.Target.Registry() != registry })
 		g.Go(func() error {
 			parts[i].copy(ctx, registry, of, o)
@@ -188,7 +192,11 @@ func (r *Report) keep(repo oci.Repository, d oci.Descriptor) {
 // fail notes why there is nothing of an image, or of a tag that was to go: an error, or that
 // the run was ended.
 func (r *Report) fail(ctx context.Context, out Outcome, err error) {
-	out.Result, out.Error = Failed, told(err)
+	tell := r.tell
+	if tell == nil {
+		tell = told
+	}
+	out.Result, out.Error = Failed, tell(err)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		out.Result, out.Error = Interrupted, ""
 	}
