@@ -75,6 +75,9 @@ func (b *steadyBody) begin(part oci.BlobPart) error {
 	if part.From < b.at {
 		if _, err := io.CopyN(io.Discard, part.Body, b.at-part.From); err != nil {
 			_ = part.Body.Close() // it was only read
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
 			return err
 		}
 	}
@@ -117,10 +120,7 @@ func (b *steadyBody) Read(p []byte) (int, error) {
 		n, err := b.body.Read(p)
 		if n > 0 {
 			b.moved(n)
-			if err != nil {
-				b.drop()
-			}
-			return n, nil
+			return n, nil // an error comes again, without bytes
 		}
 		if err == nil {
 			continue
