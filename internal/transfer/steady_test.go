@@ -31,20 +31,15 @@ func (b *brokenSource) Part(_ context.Context, from, _ int64) (oci.BlobPart, err
 // readOn reads a blob, and gives up where the source fails twice without a byte in between.
 func (b *brokenSource) readOn(t *testing.T, size int64) (string, error) {
 	t.Helper()
-	c := &copier{o: Options{Pause: func(_ context.Context, n int, err error) error {
+	body := SteadyBlob{Parts: b, Size: size, Line: progress.None().Start("", size), Pause: func(_ context.Context, n int, err error) error {
 		if n > 1 {
 			return err
 		}
 		return nil
-	}}}
-	src := &source{c: c, parts: b, size: size, line: progress.None().Start("", size)}
-	body, err := src.open(t.Context(), 0)
-	if err != nil {
-		return "", err
-	}
+	}}.From(t.Context(), 0)
 	defer body.Close()
 	var got bytes.Buffer
-	_, err = io.Copy(&got, body)
+	_, err := io.Copy(&got, body)
 	return got.String(), err
 }
 
