@@ -76,6 +76,7 @@ var arrows = map[string][]string{
 	"internal/transfer/archive":   {"internal/progress", "internal/transfer", "internal/transfer/layout"},
 	"internal/transfer/layout":    {"internal/transfer"},
 	"internal/transfer/remote":    {"internal/transfer", "internal/upstream", "internal/upstream/credential"},
+	"internal/transfer/running":   {"internal/transfer"},
 	"internal/transfer/syncing":   {"internal/schedule/timetable", "internal/transfer"},
 	"internal/webhook":            {"internal/rewrite"},
 	"internal/app": {
@@ -87,8 +88,7 @@ var arrows = map[string][]string{
 	"internal/runtimes/engine": {},
 	"cmd/sampan": {
 		"internal/app", "internal/config", "internal/demo", "internal/transfer", "internal/runtimes", "internal/rewrite", "internal/client", "internal/mirror", "internal/proof", "internal/progress", "internal/transfer/remote", "internal/transfer/syncing", "internal/doctor", "internal/runtimes/engine",
-		"internal/transfer/archive", "internal/transfer/layout",
-		"internal/upstream/failure",
+		"internal/transfer/archive", "internal/transfer/layout", "internal/transfer/running", "internal/upstream/failure",
 	},
 	// Programs around the product: free to import anything, imported by nobody.
 	"e2e/...":   {"..."},

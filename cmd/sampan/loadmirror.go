@@ -10,6 +10,7 @@ import (
 	"sampan/internal/transfer"
 	"sampan/internal/transfer/archive"
 	"sampan/internal/transfer/layout"
+	"sampan/internal/transfer/running"
 )
 
 // intoOptions say into which running mirror images are loaded.
@@ -48,18 +49,21 @@ func (o loadOptions) loadMirror(cmd *cobra.Command, a *archive.Archive, images [
 	for i := range jobs {
 		jobs[i].Platforms = platforms
 	}
-	w := newMirrorWriter(m)
-	defer w.close()
+	w, err := running.New(running.Options{Address: m.base, Token: m.token})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
 	ctx := cmd.Context()
 	if !o.into.unpinned && !o.dryRun {
-		if err := w.pinAll(ctx, jobs); err != nil {
-			return err
+		if err := w.Pin(ctx, jobs); err != nil {
+			return loadError(err)
 		}
 	}
 	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.json(), archiveStates())
 	report, err := transfer.Copy(ctx, jobs, w, transfer.Options{DryRun: o.dryRun, Progress: show})
 	if err == nil {
-		err = w.pinReported(ctx, report)
+		err = w.PinReported(ctx, report)
 	}
 	show.Close()
 	t := telling{json: o.json(), quiet: true, problem: loadProblem, dryRun: o.dryRun}

@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"sampan/internal/oci"
 	"sampan/internal/transfer/remote"
+	"sampan/internal/transfer/running"
 )
 
 func TestARefusalIsToldWithWhatToDo(t *testing.T) {
@@ -22,6 +24,13 @@ func TestARefusalIsToldWithWhatToDo(t *testing.T) {
 		"a rate limit":            {&oci.Error{Code: oci.CodeTooManyRequests}, "again later"},
 		"no right":                {&oci.Error{Code: oci.CodeDenied}, "docker login"},
 		"no credentials":          {&oci.Error{Code: oci.CodeUnauthorized}, "docker login"},
+		"a mirror without room":   {&running.Refusal{Code: http.StatusInsufficientStorage}, "raise data.max_size"},
+		"a mirror with a token":   {&running.Refusal{Code: http.StatusUnauthorized}, "--admin-token-file"},
+		"another token":           {&running.Refusal{Code: http.StatusUnauthorized, Token: true}, "is another than"},
+		"no admin listener":       {&running.Refusal{Code: http.StatusNotFound}, "not where clients pull"},
+		"nor a question for one":  {&running.Refusal{Code: http.StatusMethodNotAllowed}, "not where clients pull"},
+		"a name that is refused":  {&running.Refusal{Code: http.StatusBadRequest}, ""},
+		"a mirror that is silent": {&running.Silence{Err: running.ErrNoAnswer}, "Is the mirror running"},
 		"what is not there":       {&oci.Error{Code: oci.CodeManifestUnknown}, ""},
 		"something else":          {fmt.Errorf("no"), ""},
 	} {

@@ -210,18 +210,18 @@ func (s *blobState) have(repo oci.Repository) {
 // send puts a blob that the target lacks.
 func (c *copier) send(ctx context.Context, im *image, d oci.Descriptor, name string, from []oci.Repository) error {
 	line := c.o.Progress.Start(name, d.Size)
-	src := &source{c: c, parts: c.parts(im, d.Digest, from), size: d.Size, line: line}
+	src := &source{SteadyBlob: SteadyBlob{Parts: c.parts(im, d.Digest, from), Size: d.Size, Line: line, Pause: c.o.Pause}}
 	if err := c.w.PutBlob(ctx, im.job.Target, d, src.open, from); err != nil {
 		line.End(progress.Failed)
-		if _, lacks := im.lacks[d.Digest]; lacks && oci.IsUnknown(src.failed) {
+		if _, lacks := im.lacks[d.Digest]; lacks && oci.IsUnknown(src.failed()) {
 			return &Lacks{Digests: []oci.Digest{d.Digest}} // it is gone, or is not mounted
 		}
-		if src.failed != nil && ctx.Err() == nil {
-			err = src.failed
+		if failed := src.failed(); failed != nil && ctx.Err() == nil {
+			err = failed
 		}
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
-	if src.opened {
+	if src.last != nil {
 		c.count(&c.sent, d.Size)
 		line.End(progress.Done)
 		return nil

@@ -8,12 +8,13 @@ import (
 
 	"sampan/internal/oci"
 	"sampan/internal/progress"
+	"sampan/internal/transfer"
 )
 
 // fetchTo puts a blob into its place. What an earlier run has left there of it is not
 // fetched again: a run that is killed leaves the beginning of a blob, and nothing behind
 // it. Where something else is in the place, which the digest tells, all of it is fetched.
-func (w *writer) fetchTo(ctx context.Context, e entry, b plannedBlob, fresh bool, line progress.Line) error {
+func (w *writer) fetchTo(ctx context.Context, e entry, fresh bool, line progress.Line) error {
 	to := io.NewOffsetWriter(w.file, e.dataAt())
 	if !fresh {
 		left, err := written(io.NewSectionReader(w.file, e.dataAt(), e.size))
@@ -22,29 +23,25 @@ func (w *writer) fetchTo(ctx context.Context, e entry, b plannedBlob, fresh bool
 		}
 		if left > 0 {
 			line.Add(left)
-			err := w.fetch(ctx, b, &skipping{to: to, n: left}, line, left, io.NewSectionReader(w.file, e.dataAt(), left))
+			err := w.fetch(ctx, e, &skipping{to: to, n: left}, line, left)
 			if !errors.Is(err, &oci.Error{Code: oci.CodeDigestInvalid}) {
 				return err
 			}
 			line.Add(-e.size)
 		}
 	}
-	return w.fetch(ctx, b, to, line, 0, nil)
+	return w.fetch(ctx, e, to, line, 0)
 }
 
-// fetch reads a blob, on from where it broke off, and proves it. Its first bytes, so many
-// as left, are here already.
-func (w *writer) fetch(ctx context.Context, b plannedBlob, to io.Writer, line progress.Line, left int64, here io.Reader) error {
-	r := &resumed{ctx: ctx, blob: b, line: line, pause: w.options.Pause, at: left}
-	var all io.Reader = r
-	switch left {
-	case 0:
-	case b.descriptor.Size:
-		all = here
-	default:
-		all = io.MultiReader(here, r)
-	}
-	return errors.Join(verified(to, all, b.descriptor), r.close())
+// fetch reads a blob and proves it. Its first bytes, so many as left, are in their place
+// already.
+func (w *writer) fetch(ctx context.Context, e entry, to io.Writer, line progress.Line, left int64) error {
+	b := w.plan.blobs[e.digest]
+	rest := transfer.SteadyBlob{
+		Parts: oci.PartsOf(b.reader, b.repo, b.descriptor.Digest), Size: b.descriptor.Size, Line: line, Pause: w.options.Pause,
+	}.From(ctx, left)
+	err := verified(to, io.MultiReader(io.NewSectionReader(w.file, e.dataAt(), left), rest), b.descriptor)
+	return errors.Join(err, rest.Close())
 }
 
 // written is how many bytes there are before nothing but zeros.
@@ -80,77 +77,4 @@ func (s *skipping) Write(p []byte) (int, error) {
 	}
 	n, err := s.to.WriteAt(p[skip:], s.at-int64(len(p))+skip)
 	return int(skip) + n, err
-}
-
-// resumed reads a blob from its source, which is asked again where it breaks off.
-type resumed struct {
-	ctx   context.Context // of one fetch
-	blob  plannedBlob
-	line  progress.Line
-	pause func(ctx context.Context, n int, err error) error
-
-	parts  oci.BlobParts // nil before the first
-	open   io.ReadCloser // nil for not open
-	at     int64
-	failed int // since the last byte
-}
-
-// Read implements [io.Reader].
-func (r *resumed) Read(p []byte) (int, error) {
-	for {
-		n, err := r.read(p)
-		if n > 0 {
-			r.failed = 0
-			r.at += int64(n)
-			r.line.Add(int64(n))
-			return n, nil
-		}
-		size := r.blob.descriptor.Size
-		if errors.Is(err, io.EOF) && r.at < size {
-			err = io.ErrUnexpectedEOF
-		}
-		if err == nil || errors.Is(err, io.EOF) || r.ctx.Err() != nil || oci.IsAnswer(err) {
-			return 0, err
-		}
-		_ = r.close() // it broke already
-		r.failed++
-		if err := r.pause(r.ctx, r.failed, err); err != nil {
-			return 0, err
-		}
-	}
-}
-
-func (r *resumed) read(p []byte) (int, error) {
-	size := r.blob.descriptor.Size
-	if r.open == nil && r.at > 0 && r.at == size {
-		return 0, io.EOF
-	}
-	if r.open == nil {
-		if r.parts == nil {
-			r.parts = oci.PartsOf(r.blob.reader, r.blob.repo, r.blob.descriptor.Digest)
-		}
-		part, err := r.parts.Part(r.ctx, r.at, -1)
-		if err != nil {
-			return 0, err
-		}
-		r.open = part.Body
-		if part.Size >= 0 && part.Size != size {
-			return 0, oci.Errorf(oci.CodeSizeInvalid, "the source tells %d bytes, and the manifest %d", part.Size, size)
-		}
-		if _, err := io.CopyN(io.Discard, part.Body, r.at-part.From); err != nil {
-			return 0, err
-		}
-	}
-	// One byte more than there should be is enough to know.
-	p = p[:min(int64(len(p)), size-r.at+1)]
-	return r.open.Read(p)
-}
-
-func (r *resumed) close() error {
-	if r.open == nil {
-		return nil
-	}
-	err := r.open.Close()
-	r.open = nil
-	return err
 }

@@ -99,11 +99,14 @@ func TestASaveThatHasFailedBeginsNoBlob(t *testing.T) {
 	}
 }
 
-// limited is a blob whose registry limits the rate once.
+// limited is a reader of one blob whose registry limits the rate once.
 type limited struct {
+	oci.Reader
 	raw   []byte
 	limit error // nil once it was told
 }
+
+func (l *limited) FetchBlob(oci.Repository, oci.Digest) oci.BlobParts { return l }
 
 func (l *limited) Part(_ context.Context, from, _ int64) (oci.BlobPart, error) {
 	if err := l.limit; err != nil {
@@ -118,15 +121,14 @@ func TestARateLimitIsWaitedForAsLongAsItSays(t *testing.T) {
 		raw := []byte("a layer")
 		o := WriteOptions{}
 		o.fill()
+		d := oci.Descriptor{Digest: oci.DigestOf(raw), Size: int64(len(raw))}
 		l := &limited{raw: raw, limit: &oci.Error{Code: oci.CodeTooManyRequests, RetryAfter: 40 * time.Second}}
-		r := &resumed{
-			ctx: t.Context(), line: progress.None().Start("", 0), pause: o.Pause, parts: l,
-			blob: plannedBlob{descriptor: oci.Descriptor{Digest: oci.DigestOf(raw), Size: int64(len(raw))}},
-		}
+		w := &writer{plan: &Plan{blobs: map[oci.Digest]plannedBlob{d.Digest: {descriptor: d, reader: l}}}, options: o}
 		began := time.Now()
-		got, err := io.ReadAll(r)
-		if err != nil || !bytes.Equal(got, raw) || time.Since(began) != 40*time.Second {
-			t.Errorf("%q, %v, after %v", got, err, time.Since(began))
+		var got bytes.Buffer
+		err := w.fetch(t.Context(), entry{digest: d.Digest, size: d.Size}, &got, progress.None().Start("", 0), 0)
+		if err != nil || !bytes.Equal(got.Bytes(), raw) || time.Since(began) != 40*time.Second {
+			t.Errorf("%q, %v, after %v", got.Bytes(), err, time.Since(began))
 		}
 	})
 }

@@ -190,7 +190,7 @@ func (w *writer) writeBlob(ctx context.Context, e entry, fresh bool) error {
 	}
 	err := zero(w.file, e.at, int64(len(e.header))) // it is not complete from here on
 	if err == nil {
-		err = w.fetchTo(ctx, e, b, fresh, line)
+		err = w.fetchTo(ctx, e, fresh, line)
 	}
 	if err == nil {
 		err = zero(w.file, e.dataAt()+e.size, padded(e.size)-e.size)
@@ -311,7 +311,7 @@ func (w *writer) stream(ctx context.Context, to io.Writer) error {
 func (w *writer) streamBlob(ctx context.Context, to io.Writer, e entry) error {
 	b := w.plan.blobs[e.digest]
 	line := w.options.Progress.Start(b.short(), e.size)
-	if err := w.fetch(ctx, b, to, line, 0, nil); err != nil {
+	if err := w.fetch(ctx, e, to, line, 0); err != nil {
 		line.End(progress.Failed)
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"sampan/internal/oci"
@@ -317,10 +318,10 @@ func TestACopyThatWasCutOffIsFinished(t *testing.T) {
 	b := newBed(t, behavior{})
 	for n := range 12 {
 		ctx, cancel := context.WithCancel(t.Context())
-		left := n
+		var steps atomic.Int64 // blobs and manifests go at once
 		pause := func(ctx context.Context, k int, err error) error { return atOnce(ctx, k, err) }
 		w := &cutting{Registry: open(t, b.target.registry(t), true), cut: func() {
-			if left--; left < 0 {
+			if steps.Add(1) > int64(n) {
 				cancel()
 			}
 		}}

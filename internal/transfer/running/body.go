@@ -1,4 +1,4 @@
-package main
+package running
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"sampan/internal/transfer"
 )
@@ -71,14 +70,14 @@ func (b *lazyBody) Close() error {
 	return err
 }
 
-// sleep waits, or returns why it did not.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
+// A watchedBody tells when some of it is wanted.
+type watchedBody struct {
+	io.ReadCloser
+	wanted func()
+}
+
+// Read implements [io.Reader].
+func (b watchedBody) Read(p []byte) (int, error) {
+	b.wanted()
+	return b.ReadCloser.Read(p)
 }

@@ -1,4 +1,4 @@
-package main
+package running
 
 import (
 	"bytes"
@@ -67,38 +67,32 @@ func TestABlobIsSentFromWhereTheMirrorWantsIt(t *testing.T) {
 		name    string
 		answers []func(http.ResponseWriter, *http.Request)
 		offsets []string
-		says    string // the error; empty for none
+		status  int    // of the error; 0 for none
+		says    string // the error
 	}{
-		{"at its end", []func(http.ResponseWriter, *http.Request){have(10), takes("")}, []string{"0", "10"}, ""},
-		{"at once", []func(http.ResponseWriter, *http.Request){takes(blob)}, []string{"0"}, ""},
-		{"some is there", []func(http.ResponseWriter, *http.Request){have(4), takes("456789")}, []string{"0", "4"}, ""},
-		{"it breaks off", []func(http.ResponseWriter, *http.Request){breaks, have(3), takes("3456789")}, []string{"0", "0", "3"}, ""},
-		{"it is gone since", []func(http.ResponseWriter, *http.Request){have(4), have(0), takes(blob)}, []string{"0", "4", "0"}, ""},
-		{"somebody else brings it", []func(http.ResponseWriter, *http.Request){busy, takes(blob)}, []string{"0", "0"}, ""},
-		{"what was there is wrong", []func(http.ResponseWriter, *http.Request){have(4), lie, takes(blob)}, []string{"0", "4", "0"}, ""},
-		{"all of it is wrong", []func(http.ResponseWriter, *http.Request){lie}, []string{"0"}, "not those"},
-		{"wrong again", []func(http.ResponseWriter, *http.Request){have(4), lie, lie}, []string{"0", "4", "0"}, "not those"},
-		{"no room", []func(http.ResponseWriter, *http.Request){says(http.StatusInsufficientStorage, "full")}, []string{"0"}, "raise data.max_size"},
-		{"no token", []func(http.ResponseWriter, *http.Request){says(http.StatusUnauthorized, "token")}, []string{"0"}, "--admin-token-file"},
-		{"no good name", []func(http.ResponseWriter, *http.Request){says(http.StatusBadRequest, "not served")}, []string{"0"}, "not served"},
+		{"at its end", []func(http.ResponseWriter, *http.Request){have(10), takes("")}, []string{"0", "10"}, 0, ""},
+		{"at once", []func(http.ResponseWriter, *http.Request){takes(blob)}, []string{"0"}, 0, ""},
+		{"some is there", []func(http.ResponseWriter, *http.Request){have(4), takes("456789")}, []string{"0", "4"}, 0, ""},
+		{"it breaks off", []func(http.ResponseWriter, *http.Request){breaks, have(3), takes("3456789")}, []string{"0", "0", "3"}, 0, ""},
+		{"it is gone since", []func(http.ResponseWriter, *http.Request){have(4), have(0), takes(blob)}, []string{"0", "4", "0"}, 0, ""},
+		{"somebody else brings it", []func(http.ResponseWriter, *http.Request){busy, takes(blob)}, []string{"0", "0"}, 0, ""},
+		{"what was there is wrong", []func(http.ResponseWriter, *http.Request){have(4), lie, takes(blob)}, []string{"0", "4", "0"}, 0, ""},
+		{"all of it is wrong", []func(http.ResponseWriter, *http.Request){lie}, []string{"0"}, http.StatusUnprocessableEntity, "not those"},
+		{"wrong again", []func(http.ResponseWriter, *http.Request){have(4), lie, lie}, []string{"0", "4", "0"}, http.StatusUnprocessableEntity, "not those"},
+		{"no room", []func(http.ResponseWriter, *http.Request){says(http.StatusInsufficientStorage, "full")}, []string{"0"}, http.StatusInsufficientStorage, "full"},
+		{"no token", []func(http.ResponseWriter, *http.Request){says(http.StatusUnauthorized, "token")}, []string{"0"}, http.StatusUnauthorized, "token"},
+		{"no good name", []func(http.ResponseWriter, *http.Request){says(http.StatusBadRequest, "not served")}, []string{"0"}, http.StatusBadRequest, "not served"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := &fakeIntake{answers: c.answers}
 			server := httptest.NewServer(f)
 			defer server.Close()
-			w := newMirrorWriter(&runningMirror{base: server.URL})
-			defer w.close()
-			w.pause = func(_ context.Context, n int, err error) error {
-				if n > 3 {
-					return err
-				}
-				return nil
-			}
+			w := mirrorAt(t, server.URL, Options{Pause: thrice})
 			d := oci.Descriptor{Digest: oci.DigestOf([]byte(blob)), Size: int64(len(blob))}
 			err := w.PutBlob(t.Context(), mustRepository(t, "docker.io/library/app"), d, func(_ context.Context, offset int64) (io.ReadCloser, error) {
 				return io.NopCloser(strings.NewReader(blob[offset:])), nil
 			}, nil)
-			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+			if c.status == 0 && err != nil || statusOf(err) != c.status || c.status != 0 && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v", err)
 			}
 			if !slices.Equal(f.offsets, c.offsets) {
@@ -113,8 +107,7 @@ func TestABlobThatCannotBeReadIsTheArchivesFault(t *testing.T) {
 	f := &fakeIntake{answers: []func(http.ResponseWriter, *http.Request){takes("x")}}
 	server := httptest.NewServer(f)
 	defer server.Close()
-	w := newMirrorWriter(&runningMirror{base: server.URL})
-	defer w.close()
+	w := mirrorAt(t, server.URL, Options{})
 	broken := errors.New("the archive is broken")
 	for name, open := range map[string]func() (io.ReadCloser, error){
 		"at once": func() (io.ReadCloser, error) { return nil, broken },
@@ -166,14 +159,7 @@ func TestABlobIsReadByOneAtATime(t *testing.T) {
 	f := &fakeIntake{answers: []func(http.ResponseWriter, *http.Request){early, early, early, early}}
 	server := httptest.NewServer(f)
 	defer server.Close()
-	w := newMirrorWriter(&runningMirror{base: server.URL})
-	defer w.close()
-	w.pause = func(_ context.Context, n int, err error) error {
-		if n > 3 {
-			return err
-		}
-		return nil
-	}
+	w := mirrorAt(t, server.URL, Options{Pause: thrice})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var open atomic.Int32
@@ -186,6 +172,27 @@ func TestABlobIsReadByOneAtATime(t *testing.T) {
 	if statusOf(err) != http.StatusServiceUnavailable || len(f.offsets) != 4 || open.Load() != 0 {
 		t.Errorf("got %v after %d requests; %d read on", err, len(f.offsets), open.Load())
 	}
+}
+
+// mirrorAt is a Mirror at an address, which does not wait for others.
+func mirrorAt(t *testing.T, address string, o Options) *Mirror {
+	t.Helper()
+	o.Address = address
+	m, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.busy = 0
+	t.Cleanup(m.Close)
+	return m
+}
+
+// thrice is a Pause that gives up.
+func thrice(_ context.Context, n int, err error) error {
+	if n > 3 {
+		return err
+	}
+	return nil
 }
 
 type failing struct{ err error }
@@ -213,22 +220,20 @@ func TestAMirrorThatSaysNothingIsGivenUp(t *testing.T) {
 	}))
 	defer server.Close()
 	defer close(free)
-	w := newMirrorWriter(&runningMirror{base: server.URL})
-	defer w.close()
-	w.patience, w.pause = 50*time.Millisecond, func(_ context.Context, _ int, err error) error { return err }
+	w := mirrorAt(t, server.URL, Options{Patience: 50 * time.Millisecond, Pause: func(_ context.Context, _ int, err error) error { return err }})
 	repo := mustRepository(t, "docker.io/library/app")
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than lies in between
 	d := oci.Descriptor{Digest: oci.DigestOf(large), Size: int64(len(large))}
-	if _, err := w.Has(t.Context(), repo, d); !errors.Is(err, errNoAnswer) {
+	if _, err := w.Has(t.Context(), repo, d); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("a question: %v", err)
 	}
 	open := func(_ context.Context, offset int64) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(large[offset:])), nil
 	}
-	if err := w.PutBlob(t.Context(), repo, d, open, nil); !errors.Is(err, errNoAnswer) {
+	if err := w.PutBlob(t.Context(), repo, d, open, nil); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("a blob: %v", err)
 	}
-	if err := w.PutManifest(t.Context(), repo, d, large, nil); !errors.Is(err, errNoAnswer) {
+	if err := w.PutManifest(t.Context(), repo, d, large, nil); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("a manifest: %v", err)
 	}
 }
