@@ -13,7 +13,7 @@ type Naming struct {
 	// Flatten makes one component of the path: a/b is a.b. "library/" of Docker Hub is
 	// left out.
 	Flatten bool
-	// Separator is put where a slash was; empty means ".".
+	// Separator is put where a slash was, by Flatten or {flat}; empty means ".".
 	Separator string
 	// Registry puts the name of the source's registry in front: gcr.io/a/b. A port's
 	// colon becomes a dash.
@@ -25,7 +25,7 @@ type Naming struct {
 }
 
 // Check refuses a template with a word that it does not know or another rule beside it,
-// and a separator that no name can have.
+// and a separator that no name can have, or that separates nothing.
 func (n Naming) Check() error {
 	switch n.Separator {
 	case "", ".", "_", "__", "-", "--":
@@ -38,6 +38,9 @@ func (n Naming) Check() error {
 		default:
 			return oci.Errorf(oci.CodeNameInvalid, "%q is no word of a template: there are {registry}, {path}, {flat}, {namespace} and {name}", clip(word))
 		}
+	}
+	if n.Separator != "" && !n.Flatten && !strings.Contains(n.Template, "{flat}") {
+		return oci.Errorf(oci.CodeNameInvalid, "the separator %q is for what is flattened: it goes with flatten, or with {flat} in a template", n.Separator)
 	}
 	if n.Template != "" && (n.Flatten || n.Registry) {
 		return oci.Errorf(oci.CodeNameInvalid, "a template is the whole rule: it goes with neither flatten nor with-registry, but may hold {flat} and {registry}")
