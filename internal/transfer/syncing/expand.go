@@ -31,8 +31,9 @@ type Failure struct {
 	Err    error
 }
 
-// Place names where a source goes, below or at a target as the list has it.
-type Place func(target string, source oci.Reference) (oci.Repository, error)
+// Place names where a source goes, below or at a target as the list has it. Without a tag
+// it is there by its digest alone.
+type Place func(target string, source oci.Reference) (oci.Reference, error)
 
 // listing bounds how many repositories are asked for their tags at once.
 const listing = 8
@@ -129,12 +130,12 @@ func (l *List) items(s Source, ref oci.Reference, place Place) ([]Item, error) {
 	}
 	var items []Item
 	for _, target := range targets {
-		repo, err := place(target, ref)
+		named, err := place(target, ref)
 		if err != nil {
 			return items, fmt.Errorf("%s: %w", target, err)
 		}
 		items = append(items, Item{
-			Source: ref, Target: repo, Tag: ref.Tag, Platforms: platforms, Referrers: referrers, Pruned: !s.Tags.none(),
+			Source: ref, Target: named.Repository, Tag: named.Tag, Platforms: platforms, Referrers: referrers, Pruned: !s.Tags.none(),
 		})
 	}
 	return items, nil
