@@ -42,6 +42,9 @@ func parseTarget(what, s string) (target, error) {
 	if !ref.Digest.IsZero() {
 		return target{}, usagef(text("%s: a copy has the digest of its source; name it by a tag, not %q", "%s：副本的摘要与来源相同，请使用标签命名，而不是 %q"), what, s)
 	}
+	if registry == oci.DockerHub && strings.Count(ref.Repository.Path(), "/") != 1 {
+		return target{}, usagef(text("%s: Docker Hub has no repository %q: names there are one namespace and one name", "%s：Docker Hub 没有仓库 %q：那里的名字由一级命名空间和一级名字组成"), what, ref.Repository.Path())
+	}
 	t := target{registry: registry, one: ref.Repository, tag: ref.Tag}
 	if ref.Untagged() {
 		t.tag = oci.Tag{}

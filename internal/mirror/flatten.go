@@ -8,7 +8,8 @@ import (
 )
 
 // A Naming is how images are called in a registry that they are copied to. The zero value
-// keeps the path of the source: gcr.io/a/b below HOST/team is HOST/team/a/b.
+// keeps the path of the source: gcr.io/a/b below HOST/team is HOST/team/a/b. Below a
+// namespace of Docker Hub, which has names of one level, Flatten goes without saying.
 type Naming struct {
 	// Flatten makes one component of the path: a/b is a.b. "library/" of Docker Hub is
 	// left out.
@@ -59,6 +60,10 @@ func (n Naming) Target(source oci.Repository, registry oci.Registry, below strin
 		return oci.Repository{}, err
 	}
 	path := n.path(source)
+	if registry == oci.DockerHub && below != "" && n.Template == "" && strings.Contains(path, "/") {
+		n.Flatten = true
+		path = n.path(source)
+	}
 	if below = strings.Trim(below, "/"); below != "" {
 		path = below + "/" + path
 	}
@@ -67,7 +72,7 @@ func (n Naming) Target(source oci.Repository, registry oci.Registry, below strin
 		return oci.Repository{}, err
 	}
 	if registry == oci.DockerHub && strings.Count(path, "/") != 1 {
-		return oci.Repository{}, oci.Errorf(oci.CodeNameInvalid, "Docker Hub has no repository %q: names there are one namespace and one name; flatten them below a namespace", path)
+		return oci.Repository{}, oci.Errorf(oci.CodeNameInvalid, "Docker Hub has no repository %q: names there are one namespace and one name: copy below docker.io/NAMESPACE/, where they are flattened", path)
 	}
 	return repo, nil
 }
