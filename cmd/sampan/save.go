@@ -93,6 +93,9 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if plan.Without, err = o.without(cmd, sources, registries, plan); err != nil {
 		return err
 	}
+	if plan.Format == archive.Docker && len(plan.Platforms) != 1 && !o.quiet {
+		fmt.Fprintln(cmd.ErrOrStderr(), text("--format docker holds one platform of each image: linux/amd64, or else the first", "--format docker 只容纳每个镜像的一个平台：linux/amd64，没有时为第一个"))
+	}
 	p, err := archive.NewPlan(cmd.Context(), sources, plan)
 	if err != nil {
 		return archiveError(err)
@@ -126,7 +129,7 @@ func (o *saveOptions) options() (archive.PlanOptions, archive.WriteOptions, erro
 	case o.have == "" && o.naming != (mirror.Naming{}):
 		return plan, write, usagef("%s", text("the rules of names are for --have", "命名规则用于 --have"))
 	case o.format == "docker":
-		write.Format = archive.Docker
+		plan.Format, write.Format = archive.Docker, archive.Docker
 	case o.format != "oci":
 		return plan, write, usagef(text("--format is oci or docker, not %q", "--format 应为 oci 或 docker，而不是 %q"), o.format)
 	}

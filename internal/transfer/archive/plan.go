@@ -44,6 +44,8 @@ type PlanOptions struct {
 	// Configs are written although Without has them: docker load reads the configuration
 	// of every image from the archive, also of one that it has.
 	Configs bool
+	// Format is that in which the plan will be written: what it cannot hold is left out.
+	Format Format
 	// Text is the language of errors; nil means English.
 	Text layout.Text
 }
@@ -90,6 +92,11 @@ func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	if o.Format == Docker {
+		if err := p.onlyImages(); err != nil {
+			return nil, err
+		}
+	}
 	for digest, b := range p.blobs {
 		if repo, ok := o.Without[digest]; ok && (!o.Configs || !isConfig(b.descriptor)) {
 			p.without = append(p.without, BundleBlob{digest, b.descriptor.Size, repo.String()})
@@ -98,6 +105,23 @@ func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error
 	}
 	slices.SortFunc(p.without, func(a, b BundleBlob) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
 	return p.Plan, nil
+}
+
+// onlyImages leaves out the blobs that an archive of Docker does not hold: those of other
+// platforms, and of what is attached.
+func (p *planner) onlyImages() error {
+	images, err := dockerImages(p.Plan, Docker, p.options.text)
+	if err != nil {
+		return err
+	}
+	held := make(map[oci.Digest]bool)
+	for _, i := range images {
+		for _, digest := range i.digests {
+			held[digest] = true
+		}
+	}
+	maps.DeleteFunc(p.blobs, func(digest oci.Digest, _ plannedBlob) bool { return !held[digest] })
+	return nil
 }
 
 // Images returns what the archive will name, in the order of the sources.
