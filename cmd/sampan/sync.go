@@ -66,6 +66,9 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 		return usagef(text("--output is text or json, not %q", "--output 应为 text 或 json，而不是 %q"), o.output)
 	}
 	l, err := o.list(cmd.InOrStdin())
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	if err != nil {
 		return &usageError{err}
 	}
