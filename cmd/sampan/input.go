@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"io"
+	"os"
+	"sync"
 )
 
 // An input is standard input that the end of a context ends: a signal must not wait for
@@ -51,4 +53,40 @@ func (i *input) fill() {
 	case <-i.ctx.Done():
 		i.err = &told{text("interrupted", "已中断"), i.ctx.Err()}
 	}
+}
+
+// A pipe is a file that is opened when it is first read, because that may wait for whoever
+// writes it.
+type pipe struct {
+	name string
+
+	mu   sync.Mutex // not held while somebody waits
+	file *os.File   // nil before it is read
+}
+
+// Read implements [io.Reader].
+func (p *pipe) Read(b []byte) (int, error) {
+	p.mu.Lock()
+	f := p.file
+	p.mu.Unlock()
+	if f == nil {
+		var err error
+		if f, err = os.Open(p.name); err != nil {
+			return 0, err
+		}
+		p.mu.Lock()
+		p.file = f
+		p.mu.Unlock()
+	}
+	return f.Read(b)
+}
+
+// Close implements [io.Closer].
+func (p *pipe) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file == nil {
+		return nil
+	}
+	return p.file.Close()
 }
