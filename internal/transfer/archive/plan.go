@@ -80,9 +80,11 @@ func (b plannedBlob) short() string {
 }
 
 // NewPlan asks for the manifests of images, and what they name. Blobs are not asked
-// for.
+// for. The order of the sources does not matter: the plan is in that of their names.
 func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error) {
 	p := &planner{Plan: &Plan{manifests: map[oci.Digest]oci.Manifest{}, blobs: map[oci.Digest]plannedBlob{}}, options: o, named: map[string]oci.Digest{}}
+	sources = slices.Clone(sources)
+	slices.SortStableFunc(sources, func(a, b Source) int { return strings.Compare(a.Name.String(), b.Name.String()) })
 	for _, s := range sources {
 		if err := p.add(ctx, s); err != nil {
 			name := s.Name
@@ -124,7 +126,8 @@ func (p *planner) onlyImages() error {
 	return nil
 }
 
-// Images returns what the archive will name, in the order of the sources.
+// Images returns what the archive will name, in the order of the names, each with what is
+// attached to it.
 func (p *Plan) Images() []layout.Image { return slices.Clone(p.images) }
 
 // Blobs tells how many there will be, and of how many bytes.

@@ -89,6 +89,23 @@ func TestTheSameImagesAreTheSameArchive(t *testing.T) {
 	}
 }
 
+// In which order images are named, and how often, is no part of what is saved.
+func TestTheOrderOfNamesDoesNotMatter(t *testing.T) {
+	b := start(t)
+	b.AddImage("two", "2", registrytest.ImageSpec{Seed: 7})
+	b.AddImage("one", "1", threePlatforms())
+	b.AddArtifact("one", "", "application/spdx+json", b.AddImage("one", "2", registrytest.ImageSpec{Seed: 8}).Manifest.Descriptor, []byte("sbom"))
+	one, other, two := b.source(t, "one:1", "one:1"), b.source(t, "one:2", "one:2"), b.source(t, "two:2", "two:2")
+	o := PlanOptions{Referrers: true}
+	first := write(t, plan(t, o, one, other, two), WriteOptions{})
+	second := write(t, plan(t, o, two, other, one, two), WriteOptions{})
+	for _, suffix := range []string{"", BundleSuffix, ChecksumSuffix} {
+		if !bytes.Equal(content(t, first+suffix), content(t, second+suffix)) {
+			t.Errorf("images.tar%s is another in another order", suffix)
+		}
+	}
+}
+
 func TestVolumesAreTheArchiveInPieces(t *testing.T) {
 	b := start(t)
 	b.AddImage("one", "1", threePlatforms())
