@@ -151,9 +151,11 @@ func parsePlatforms(names []string) ([]transfer.Platform, error) {
 	return list, nil
 }
 
-// jobsFor makes a job of each name, and of each tag where all are wanted.
+// jobsFor makes a job of each name, and of each tag where all are wanted. What is there
+// twice is one.
 func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, to target, r *registries) ([]transfer.Job, error) {
 	var jobs []transfer.Job
+	seen := make(map[[2]string]bool)
 	for _, name := range names {
 		ref, err := oci.ParseReference(name)
 		if err != nil {
@@ -182,6 +184,11 @@ func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, to target, r *r
 			if err != nil {
 				return nil, usagef("%s: %w", ref, plain(err))
 			}
+			pair := [2]string{ref.String(), named.String()}
+			if seen[pair] {
+				continue
+			}
+			seen[pair] = true
 			job := copyJob(ref, named)
 			job.Reader = reader
 			jobs = append(jobs, job)

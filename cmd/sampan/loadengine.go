@@ -122,14 +122,14 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 		return err
 	}
 	if n, _ := p.Without(); n > 0 && !e.delta {
-		return fmt.Errorf(text("the archive lacks %d blobs, which %s does not take from what it has: load into a registry with --to", "归档缺少 %d 个 blob，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), n, e.name)
+		return fmt.Errorf(text("the archive lacks %s, which %s does not take from what it has: load into a registry with --to", "归档缺少 %s，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), blobs(n), e.name)
 	}
 	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.json(), archiveStates())
 	err = e.stream(cmd, p, show)
 	show.Close()
 	if err != nil {
 		if n, _ := p.Without(); n > 0 {
-			return fmt.Errorf(text("%w\nthe archive lacks %d blobs: load first what it was made to follow", "%w\n归档缺少 %d 个 blob：请先载入它所依据的归档"), err, n)
+			return fmt.Errorf(text("%w\nthe archive lacks %s: load first what it was made to follow", "%w\n归档缺少 %s：请先载入它所依据的归档"), err, blobs(n))
 		}
 		return err
 	}
