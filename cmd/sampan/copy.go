@@ -138,10 +138,13 @@ func (o copyOptions) run(cmd *cobra.Command, args []string) error {
 	return copyError(err)
 }
 
-// parsePlatforms reads --platform; none means all.
+// parsePlatforms reads --platform; none means all, and so does "all".
 func parsePlatforms(names []string) ([]transfer.Platform, error) {
 	var list []transfer.Platform
 	for _, s := range names {
+		if s == "all" {
+			return nil, nil
+		}
 		p, err := transfer.ParsePlatform(s)
 		if err != nil {
 			return nil, usagef(text("%q is no platform: write OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64", "%q 不是平台：应写 OS/ARCH 或 OS/ARCH/VARIANT，例如 linux/arm64"), s)
