@@ -241,6 +241,15 @@ func TestTwoSourcesOnOneNameAreRefused(t *testing.T) {
 	}
 }
 
+// An image that the list has twice is copied with all that either asks for.
+func TestAnImageThatIsThereTwiceIsOne(t *testing.T) {
+	l := read(t, "targets: [m.test/]\nimages: [quay.io/a/b:1, {source: 'quay.io/a/b:1', referrers: true}, {source: quay.io/a/b, tags: ['1']}]\n")
+	items, failed, err := Expand(t.Context(), l, func(oci.Registry) (oci.Reader, error) { return &lister{}, nil }, below)
+	if err != nil || len(failed) > 0 || len(items) != 1 || !items[0].Referrers || !items[0].Pruned {
+		t.Errorf("got %+v, %v, %v", items, failed, err)
+	}
+}
+
 func TestANameThatCannotBeIsAFailureOfItsImage(t *testing.T) {
 	refuse := func(target string, ref oci.Reference) (oci.Reference, error) {
 		if strings.Contains(ref.String(), "bad") {
