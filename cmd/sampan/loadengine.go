@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sampan/internal/client"
 	"sampan/internal/oci"
 	"sampan/internal/progress"
 	"sampan/internal/transfer"
@@ -101,6 +103,10 @@ func lastLine(s string) string {
 // loadEngine gives the archive to an engine, in the form that all versions read.
 func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images []layout.Image, platforms []transfer.Platform) error {
 	ctx := cmd.Context()
+	images, err := o.runnable(cmd, a, images)
+	if err != nil {
+		return err
+	}
 	p, err := replan(ctx, a, images, platforms)
 	if oci.CodeOf(err) == oci.CodeManifestUnknown && len(platforms) == 0 { // an index without some of its children
 		platforms = []transfer.Platform{{OS: "linux", Architecture: runtime.GOARCH}}
@@ -137,6 +143,42 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 		return writeEvents(cmd.OutOrStdout(), append(imageEvents(images), planSummary(p, e.name))...)
 	}
 	return list(cmd.OutOrStdout(), images)
+}
+
+// runnable are the images that an engine can run. It is told of others, which a registry
+// takes: engines pass over them, or fail.
+func (o loadOptions) runnable(cmd *cobra.Command, a *archive.Archive, images []layout.Image) ([]layout.Image, error) {
+	var list []layout.Image
+	for _, i := range images {
+		switch {
+		case runs(cmd.Context(), a, i.Ref.Repository, i.Descriptor.Digest, 0):
+			list = append(list, i)
+		case i.Named && !o.quiet && !o.json():
+			fmt.Fprintf(cmd.ErrOrStderr(), text("%s is no image that an engine runs: it is not loaded\n", "%s 不是引擎可以运行的镜像，不载入\n"), client.Familiar(i.Ref))
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New(text("nothing of it is an image that an engine runs; --to loads it into a registry", "其中没有引擎可以运行的镜像；--to 可载入仓库"))
+	}
+	return list, nil
+}
+
+// runs tells whether a manifest, or one that it names, is an image. What cannot be read
+// counts as one: whoever loads it is told why.
+func runs(ctx context.Context, a *archive.Archive, repo oci.Repository, digest oci.Digest, depth int) bool {
+	const deepest = 8
+	m, err := a.Manifest(ctx, repo, digest)
+	if err != nil {
+		return depth == 0
+	}
+	g, err := m.Graph()
+	if err != nil || depth > deepest {
+		return depth == 0
+	}
+	if len(g.Manifests) == 0 {
+		return archive.IsImage(g) && g.Subject.Digest.IsZero()
+	}
+	return slices.ContainsFunc(g.Manifests, func(d oci.Descriptor) bool { return runs(ctx, a, repo, d.Digest, depth+1) })
 }
 
 // stream pipes the archive into the program. What it says goes to standard error.
