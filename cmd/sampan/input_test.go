@@ -34,8 +34,11 @@ func TestInputIsWhatIsThere(t *testing.T) {
 // A signal ends a command that waits for standard input, whoever holds it open.
 func TestASignalEndsACommandThatReadsItsInput(t *testing.T) {
 	for _, args := range [][]string{
-		{"load", "-i", "-", "--list"}, {"copy", "-", "localhost:1/x/"}, {"sync", "-f", "-"},
-		{"save", "-o", filepath.Join(t.TempDir(), "x.tar")}, {"name", "-"},
+		{"load", "-i", "-", "--list"},
+		{"copy", "-", "localhost:1/x/"},
+		{"sync", "-f", "-"},
+		{"save", "-o", filepath.Join(t.TempDir(), "x.tar")},
+		{"name", "-"},
 	} {
 		r, w, err := os.Pipe()
 		if err != nil {

@@ -288,7 +288,8 @@ func (l *Layout) walk(ctx context.Context, g *graph, d oci.Descriptor, depth int
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, ok := g.manifests[d.Digest]; ok || g.broken[d.Digest] != nil {
+	_, known := g.manifests[d.Digest]
+	if _, broken := g.broken[d.Digest]; known || broken {
 		return nil
 	}
 	if depth > maxDepth || len(g.manifests)+len(g.blobs)+len(g.broken) > maxGraph {
