@@ -131,7 +131,7 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 		return fmt.Errorf(text("the archive lacks %s, which %s does not take from what it has: load into a registry with --to", "归档缺少 %s，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), blobs(n), e.name)
 	}
 	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.json(), archiveStates())
-	err = e.stream(cmd, p, show)
+	err = e.stream(cmd, p, show, o.quiet)
 	show.Close()
 	if err != nil {
 		if n, _ := p.Without(); n > 0 {
@@ -181,14 +181,18 @@ func runs(ctx context.Context, a *archive.Archive, repo oci.Repository, digest o
 	return slices.ContainsFunc(g.Manifests, func(d oci.Descriptor) bool { return runs(ctx, a, repo, d.Digest, depth+1) })
 }
 
-// stream pipes the archive into the program. What it says goes to standard error.
-func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, show *progress.Show) error {
+// stream pipes the archive into the program. What it says goes to standard error; where
+// that is to be quiet, only if it fails.
+func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, show *progress.Show, quiet bool) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	load := exec.CommandContext(ctx, e.program, e.load...)
 	load.Cancel = func() error { return load.Process.Signal(os.Interrupt) }
 	load.WaitDelay = 10 * time.Second
-	said := show.Above(cmd.ErrOrStderr())
+	said, kept := show.Above(cmd.ErrOrStderr()), new(bytes.Buffer)
+	if quiet {
+		said = kept
+	}
 	load.Stdout, load.Stderr = said, said
 	in, err := load.StdinPipe()
 	if err != nil {
@@ -205,6 +209,7 @@ func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, show *progres
 	}
 	written = errors.Join(written, in.Close())
 	if err := load.Wait(); err != nil {
+		_, _ = kept.WriteTo(cmd.ErrOrStderr()) // it fails in any case
 		return fmt.Errorf("%s %s: %w", e.program, strings.Join(e.load, " "), err)
 	}
 	return written
