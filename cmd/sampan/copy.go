@@ -138,10 +138,13 @@ func (o copyOptions) run(cmd *cobra.Command, args []string) error {
 	return copyError(err)
 }
 
-// parsePlatforms reads --platform; none means all.
+// parsePlatforms reads --platform; none means all, and so does "all".
 func parsePlatforms(names []string) ([]transfer.Platform, error) {
 	var list []transfer.Platform
 	for _, s := range names {
+		if s == "all" {
+			return nil, nil
+		}
 		p, err := transfer.ParsePlatform(s)
 		if err != nil {
 			return nil, usagef(text("%q is no platform: write OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64", "%q 不是平台：应写 OS/ARCH 或 OS/ARCH/VARIANT，例如 linux/arm64"), s)
@@ -151,9 +154,11 @@ func parsePlatforms(names []string) ([]transfer.Platform, error) {
 	return list, nil
 }
 
-// jobsFor makes a job of each name, and of each tag where all are wanted.
+// jobsFor makes a job of each name, and of each tag where all are wanted. What is there
+// twice is one.
 func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, to target, r *registries) ([]transfer.Job, error) {
 	var jobs []transfer.Job
+	seen := make(map[[2]string]bool)
 	for _, name := range names {
 		ref, err := oci.ParseReference(name)
 		if err != nil {
@@ -182,6 +187,11 @@ func (o copyOptions) jobsFor(cmd *cobra.Command, names []string, to target, r *r
 			if err != nil {
 				return nil, usagef("%s: %w", ref, plain(err))
 			}
+			pair := [2]string{ref.String(), named.String()}
+			if seen[pair] {
+				continue
+			}
+			seen[pair] = true
 			job := copyJob(ref, named)
 			job.Reader = reader
 			jobs = append(jobs, job)

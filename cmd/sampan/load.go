@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -171,8 +172,16 @@ func (o loadOptions) target() (target, error) {
 // open checks and opens what is to be loaded.
 func (o loadOptions) open(cmd *cobra.Command, options archive.OpenOptions) (*archive.Archive, error) {
 	ctx := cmd.Context()
-	if o.input == "-" {
-		a, err := archive.Read(ctx, cmd.InOrStdin(), options)
+	var stream io.Reader
+	if info, err := os.Stat(o.input); o.input == "-" {
+		stream = cmd.InOrStdin()
+	} else if err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+		p := &pipe{name: o.input}
+		defer func() { _ = p.Close() }() // of what was only read
+		stream = newInput(ctx, p)
+	}
+	if stream != nil {
+		a, err := archive.Read(ctx, stream, options)
 		if err != nil {
 			return nil, archiveError(err)
 		}

@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sampan/internal/client"
 	"sampan/internal/oci"
 	"sampan/internal/progress"
 	"sampan/internal/transfer"
@@ -101,6 +103,10 @@ func lastLine(s string) string {
 // loadEngine gives the archive to an engine, in the form that all versions read.
 func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images []layout.Image, platforms []transfer.Platform) error {
 	ctx := cmd.Context()
+	images, err := o.runnable(cmd, a, images)
+	if err != nil {
+		return err
+	}
 	p, err := replan(ctx, a, images, platforms)
 	if oci.CodeOf(err) == oci.CodeManifestUnknown && len(platforms) == 0 { // an index without some of its children
 		platforms = []transfer.Platform{{OS: "linux", Architecture: runtime.GOARCH}}
@@ -122,14 +128,14 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 		return err
 	}
 	if n, _ := p.Without(); n > 0 && !e.delta {
-		return fmt.Errorf(text("the archive lacks %d blobs, which %s does not take from what it has: load into a registry with --to", "归档缺少 %d 个 blob，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), n, e.name)
+		return fmt.Errorf(text("the archive lacks %s, which %s does not take from what it has: load into a registry with --to", "归档缺少 %s，而 %s 无法使用已有内容补全：请用 --to 载入仓库"), blobs(n), e.name)
 	}
 	show := o.progress.show(cmd.ErrOrStderr(), o.quiet || o.json(), archiveStates())
-	err = e.stream(cmd, p, show)
+	err = e.stream(cmd, p, show, o.quiet)
 	show.Close()
 	if err != nil {
 		if n, _ := p.Without(); n > 0 {
-			return fmt.Errorf(text("%w\nthe archive lacks %d blobs: load first what it was made to follow", "%w\n归档缺少 %d 个 blob：请先载入它所依据的归档"), err, n)
+			return fmt.Errorf(text("%w\nthe archive lacks %s: load first what it was made to follow", "%w\n归档缺少 %s：请先载入它所依据的归档"), err, blobs(n))
 		}
 		return err
 	}
@@ -139,14 +145,54 @@ func (o loadOptions) loadEngine(cmd *cobra.Command, a *archive.Archive, images [
 	return list(cmd.OutOrStdout(), images)
 }
 
-// stream pipes the archive into the program. What it says goes to standard error.
-func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, show *progress.Show) error {
+// runnable are the images that an engine can run. It is told of others, which a registry
+// takes: engines pass over them, or fail.
+func (o loadOptions) runnable(cmd *cobra.Command, a *archive.Archive, images []layout.Image) ([]layout.Image, error) {
+	var list []layout.Image
+	for _, i := range images {
+		switch {
+		case runs(cmd.Context(), a, i.Ref.Repository, i.Descriptor.Digest, 0):
+			list = append(list, i)
+		case i.Named && !o.quiet && !o.json():
+			fmt.Fprintf(cmd.ErrOrStderr(), text("%s is no image that an engine runs: it is not loaded\n", "%s 不是引擎可以运行的镜像，不载入\n"), client.Familiar(i.Ref))
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New(text("nothing of it is an image that an engine runs; --to loads it into a registry", "其中没有引擎可以运行的镜像；--to 可载入仓库"))
+	}
+	return list, nil
+}
+
+// runs tells whether a manifest, or one that it names, is an image. What cannot be read
+// counts as one: whoever loads it is told why.
+func runs(ctx context.Context, a *archive.Archive, repo oci.Repository, digest oci.Digest, depth int) bool {
+	const deepest = 8
+	m, err := a.Manifest(ctx, repo, digest)
+	if err != nil {
+		return depth == 0
+	}
+	g, err := m.Graph()
+	if err != nil || depth > deepest {
+		return depth == 0
+	}
+	if len(g.Manifests) == 0 {
+		return archive.IsImage(g) && g.Subject.Digest.IsZero()
+	}
+	return slices.ContainsFunc(g.Manifests, func(d oci.Descriptor) bool { return runs(ctx, a, repo, d.Digest, depth+1) })
+}
+
+// stream pipes the archive into the program. What it says goes to standard error; where
+// that is to be quiet, only if it fails.
+func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, show *progress.Show, quiet bool) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	load := exec.CommandContext(ctx, e.program, e.load...)
 	load.Cancel = func() error { return load.Process.Signal(os.Interrupt) }
 	load.WaitDelay = 10 * time.Second
-	said := show.Above(cmd.ErrOrStderr())
+	said, kept := show.Above(cmd.ErrOrStderr()), new(bytes.Buffer)
+	if quiet {
+		said = kept
+	}
 	load.Stdout, load.Stderr = said, said
 	in, err := load.StdinPipe()
 	if err != nil {
@@ -163,6 +209,7 @@ func (e engineCommand) stream(cmd *cobra.Command, p *archive.Plan, show *progres
 	}
 	written = errors.Join(written, in.Close())
 	if err := load.Wait(); err != nil {
+		_, _ = kept.WriteTo(cmd.ErrOrStderr()) // it fails in any case
 		return fmt.Errorf("%s %s: %w", e.program, strings.Join(e.load, " "), err)
 	}
 	return written

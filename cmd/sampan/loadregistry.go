@@ -51,13 +51,17 @@ func (o loadOptions) loadRegistry(cmd *cobra.Command, a *archive.Archive, images
 }
 
 // jobsOf names images at the target. What has no name goes along with what it is attached
-// to.
+// to; one image alone may get its name from the target. Where the target tells the tag,
+// signatures that have tags go along in the same way.
 func (o loadOptions) jobsOf(a *archive.Archive, images []layout.Image, to target) ([]transfer.Job, error) {
 	var jobs []transfer.Job
 	taken := make(map[string]oci.Reference)
 	var first oci.Repository
 	for _, i := range images {
-		if isUnnamed(i) {
+		if isUnnamed(i) && (to.isPlace() || len(images) > 1) {
+			continue
+		}
+		if !to.tag.IsZero() && isAttachedTag(i.Ref.Tag) && len(images) > 1 {
 			continue
 		}
 		name, err := to.name(i.Ref, o.naming)
@@ -68,6 +72,9 @@ func (o loadOptions) jobsOf(a *archive.Archive, images []layout.Image, to target
 			name.Digest = i.Descriptor.Digest
 		}
 		source := oci.Reference{Repository: i.Ref.Repository, Tag: i.Ref.Tag, Digest: i.Descriptor.Digest}
+		if isUnnamed(i) {
+			source.Tag = oci.Tag{} // of no name that anybody could type
+		}
 		switch other, ok := taken[name.String()]; {
 		case ok && other.Digest == source.Digest:
 			continue

@@ -21,7 +21,9 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := newRoot().ExecuteContext(ctx)
+	root := newRoot()
+	root.SetIn(newInput(ctx, os.Stdin))
+	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}

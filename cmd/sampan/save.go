@@ -93,6 +93,9 @@ func (o saveOptions) run(cmd *cobra.Command, args []string) error {
 	if plan.Without, err = o.without(cmd, sources, registries, plan); err != nil {
 		return err
 	}
+	if plan.Format == archive.Docker && len(plan.Platforms) != 1 && !o.quiet {
+		fmt.Fprintln(cmd.ErrOrStderr(), text("--format docker holds one platform of each image: linux/amd64, or else the first", "--format docker 只容纳每个镜像的一个平台：linux/amd64，没有时为第一个"))
+	}
 	p, err := archive.NewPlan(cmd.Context(), sources, plan)
 	if err != nil {
 		return archiveError(err)
@@ -123,10 +126,12 @@ func (o *saveOptions) options() (archive.PlanOptions, archive.WriteOptions, erro
 		return plan, write, usagef("%s", text("standard output has no volumes", "标准输出不能分卷"))
 	case o.output == "-" && o.json:
 		return plan, write, usagef("%s", text("standard output has the archive: --json needs -o FILE", "标准输出用于归档：--json 需要 -o FILE"))
+	case o.format == "docker" && (len(o.since) > 0 || o.have != ""):
+		return plan, write, usagef("%s", text("a bundle is an OCI archive, which docker load reads too: leave --format docker out", "只含新增内容的归档须为 OCI 格式（docker load 也可读取）：请去掉 --format docker"))
 	case o.have == "" && o.naming != (mirror.Naming{}):
 		return plan, write, usagef("%s", text("the rules of names are for --have", "命名规则用于 --have"))
 	case o.format == "docker":
-		write.Format = archive.Docker
+		plan.Format, write.Format = archive.Docker, archive.Docker
 	case o.format != "oci":
 		return plan, write, usagef(text("--format is oci or docker, not %q", "--format 应为 oci 或 docker，而不是 %q"), o.format)
 	}
@@ -190,7 +195,11 @@ func (o saveOptions) without(cmd *cobra.Command, sources []archive.Source, r *im
 	if o.have == "" {
 		return without, nil
 	}
-	t, err := parseTarget("--have", o.have)
+	have := o.have
+	if !strings.Contains(have, "/") {
+		have += "/" // only read: no name is left out by mistake
+	}
+	t, err := parseTarget("--have", have)
 	if err == nil {
 		err = t.checkNaming(o.naming, o.have)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"sampan/internal/oci"
 	"sampan/internal/registrytest"
+	"sampan/internal/transfer/archive"
 )
 
 // person runs sampan as somebody who has no settings, in a directory of their own, and
@@ -82,11 +83,56 @@ func TestSaveGoesThroughTheMirrorThatWasNamed(t *testing.T) {
 	own := registrytest.StartTest(t, registrytest.Options{})
 	own.AddImage("app", "1", registrytest.ImageSpec{Seed: 3})
 	out := must(t)(run("save", "nginx:1", own.Host()+"/app:1", "--mirror", mirror.Host(), "-o", "x.tar", "--platform", "all"))
-	if !strings.HasPrefix(out, "nginx:1  "+image.Manifest.Descriptor.Digest.String()+"\n"+own.Host()+"/app:1  ") {
+	if !strings.HasPrefix(out, own.Host()+"/app:1  ") || !strings.Contains(out, "\nnginx:1  "+image.Manifest.Descriptor.Digest.String()+"\n") {
 		t.Errorf("it says %q", out)
 	}
 	if mirror.Count(registrytest.KindManifest) == 0 || own.Count(registrytest.KindManifest) == 0 {
 		t.Error("the mirror serves the one, and the registry that it does not serve the other")
+	}
+}
+
+// An engine gets what it can run: artifacts, signatures among them, fail its load or are
+// passed over, and are not told as loaded.
+func TestAnEngineGetsImagesAlone(t *testing.T) {
+	run := person(t)
+	engine := filepath.Join(t.TempDir(), "docker")
+	if err := os.WriteFile(engine, []byte("#!/bin/sh\ntest \"$1\" != load || exec cat >loaded.tar\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Dir(engine)+":"+os.Getenv("PATH"))
+	r := registrytest.StartTest(t, registrytest.Options{})
+	image := r.AddImage("team/app", "1", registrytest.ImageSpec{})
+	r.AddArtifact("team/app", "", "application/spdx+json", image.Manifest.Descriptor, []byte("sbom"))
+	r.AddChart("team/chart", "chart", "1.0.0")
+	app, chart := r.Host()+"/team/app:1", r.Host()+"/team/chart:1.0.0"
+	must(t)(run("save", app, chart, "--referrers", "-o", "x.tar"))
+	out := must(t)(run("load", "-i", "x.tar", "--engine", "docker"))
+	if want := app + "  " + image.Manifest.Descriptor.Digest.String() + "\n"; out != want {
+		t.Errorf("it says %q, want %q", out, want)
+	}
+	a, err := archive.Open(t.Context(), "loaded.tar", archive.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if got := a.Images(); len(got) != 1 || got[0].Ref.String() != app {
+		t.Errorf("the engine got %v", got)
+	}
+	if out, err := run("load", "-i", "x.tar", "--engine", "docker", chart); err == nil || !strings.Contains(err.Error(), "--to") {
+		t.Errorf("an artifact alone: %q, %v", out, err)
+	}
+}
+
+// One name of a target is that of the image, and not of its signatures.
+func TestAnImageWithSignaturesIsLoadedUnderOneName(t *testing.T) {
+	run := person(t)
+	r := registrytest.StartTest(t, registrytest.Options{})
+	image := r.AddImage("team/app", "1", registrytest.ImageSpec{})
+	r.AddImage("team/app", "sha256-"+image.Manifest.Descriptor.Digest.Hex()+".sig", registrytest.ImageSpec{Seed: 9})
+	must(t)(run("save", r.Host()+"/team/app:1", "--referrers", "-o", "x.tar"))
+	to := r.Host() + "/other/app:2"
+	if out := must(t)(run("load", "-i", "x.tar", "--to", to, "--dry-run", "-q")); out != to+"  "+image.Manifest.Descriptor.Digest.String()+"\n" {
+		t.Errorf("it says %q", out)
 	}
 }
 

@@ -66,6 +66,9 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 		return usagef(text("--output is text or json, not %q", "--output 应为 text 或 json，而不是 %q"), o.output)
 	}
 	l, err := o.list(cmd.InOrStdin())
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	if err != nil {
 		return &usageError{err}
 	}
@@ -115,7 +118,15 @@ func (o syncOptions) list(in io.Reader) (*syncing.List, error) {
 	case len(o.kubeadm) == 0:
 		return nil, errors.New(text("say what to copy: -f FILE or --kubeadm VERSION", "请说明要复制什么：-f FILE 或 --kubeadm VERSION"))
 	}
-	more := syncing.More{Targets: o.to}
+	if o.constants != "" && len(o.kubeadm) == 0 {
+		return nil, errors.New(text("--kubeadm-images needs --kubeadm VERSION", "--kubeadm-images 须与 --kubeadm VERSION 一起使用"))
+	}
+	for _, to := range o.to {
+		if _, err := parseTarget("--to", to); err != nil {
+			return nil, err
+		}
+	}
+	more := syncing.More{Targets: o.to, Target: checkTarget, Naming: func(n syncing.Naming) error { return plain(namingOf(n).Check()) }}
 	for _, release := range o.kubeadm {
 		images, err := o.kubernetes(release)
 		if err != nil {
@@ -237,7 +248,7 @@ func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *reg
 	for _, ref := range doomed {
 		fmt.Fprintf(out, text("would be deleted: %s\n", "将删除：%s\n"), ref)
 	}
-	fmt.Fprintf(out, text("Delete these %d tags once everything is in step? [y/N] ", "全部一致之后删除这 %d 个标签？[y/N] "), len(doomed))
+	fmt.Fprint(out, text("Delete them once everything is in step, but for those that are the same as a tag that stays, or a part of one? [y/N] ", "全部一致之后删除它们（与保留的标签相同或属于其一部分的除外）？[y/N] "))
 	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -253,15 +264,24 @@ func (o syncOptions) agree(cmd *cobra.Command, items []syncing.Item, places *reg
 	return nil, nil
 }
 
+// checkTarget says what is wrong with a target of a list.
+func checkTarget(to string) error {
+	_, err := parseTarget(text("a target", "目标"), to)
+	return err
+}
+
+// namingOf is the rule of names of a list.
+func namingOf(n syncing.Naming) mirror.Naming {
+	return mirror.Naming{Flatten: n.Rule == "flatten", Separator: n.Separator, Registry: n.Registry, Template: n.Template}
+}
+
 // placing names images at targets by the list's rule.
 func placing(n syncing.Naming) syncing.Place {
-	naming := mirror.Naming{Flatten: n.Rule == "flatten", Separator: n.Separator, Registry: n.Registry, Template: n.Template}
-	return func(to string, source oci.Reference) (oci.Repository, error) {
+	return func(to string, source oci.Reference) (oci.Reference, error) {
 		t, err := parseTarget("to", to)
 		if err != nil {
-			return oci.Repository{}, err
+			return oci.Reference{}, err
 		}
-		named, err := t.name(source, naming)
-		return named.Repository, err
+		return t.name(source, namingOf(n))
 	}
 }

@@ -26,11 +26,14 @@ func parseTarget(what, s string) (target, error) {
 	if !ok || err != nil || host != "localhost" && !strings.ContainsAny(host, ".:") {
 		return target{}, usagef(text("%s is HOST/, HOST/NAMESPACE/ or HOST/REPOSITORY[:TAG], not %q", "%s 应为 HOST/、HOST/NAMESPACE/ 或 HOST/REPOSITORY[:TAG]，而不是 %q"), what, s)
 	}
-	if path == "" || strings.HasSuffix(path, "/") {
-		if _, err := registry.Repository(path + "x"); err != nil {
-			return target{}, usagef("%s: %w", what, plain(err))
+	if path == "" {
+		return target{registry: registry}, nil
+	}
+	if below, ok := strings.CutSuffix(path, "/"); ok {
+		if _, err := registry.Repository(below); err != nil {
+			return target{}, noNamespace(what, path)
 		}
-		return target{registry: registry, below: strings.TrimSuffix(path, "/")}, nil
+		return target{registry: registry, below: below}, nil
 	}
 	ref, err := oci.ParseReference(s)
 	if err != nil {
@@ -39,11 +42,26 @@ func parseTarget(what, s string) (target, error) {
 	if !ref.Digest.IsZero() {
 		return target{}, usagef(text("%s: a copy has the digest of its source; name it by a tag, not %q", "%s：副本的摘要与来源相同，请使用标签命名，而不是 %q"), what, s)
 	}
+	if registry == oci.DockerHub && strings.Count(ref.Repository.Path(), "/") != 1 {
+		return target{}, usagef(text("%s: Docker Hub has no repository %q: names there are one namespace and one name", "%s：Docker Hub 没有仓库 %q：那里的名字由一级命名空间和一级名字组成"), what, ref.Repository.Path())
+	}
 	t := target{registry: registry, one: ref.Repository, tag: ref.Tag}
 	if ref.Untagged() {
 		t.tag = oci.Tag{}
 	}
 	return t, nil
+}
+
+// noNamespace says what is wrong with the path of a place.
+func noNamespace(what, path string) error {
+	const most = 255 // of a whole name, with the host
+	if len(path) > most {
+		return usagef(text("%s: a name has at most %d characters, and the namespace alone %d", "%s：名字至多 %d 个字符，而命名空间就有 %d 个"), what, most, len(path))
+	}
+	if strings.ToLower(path) != path {
+		return usagef(text("%s: %q has capital letters; names of repositories are in lower case", "%s：%q 含有大写字母；仓库名应为小写"), what, path)
+	}
+	return usagef(text("%s: %q is no namespace: names are small letters and digits, with . _ or - between them", "%s：%q 不是命名空间：名字由小写字母和数字组成，其间可用 . _ 或 -"), what, path)
 }
 
 // isPlace tells whether a rule names what goes there.

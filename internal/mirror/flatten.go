@@ -8,12 +8,13 @@ import (
 )
 
 // A Naming is how images are called in a registry that they are copied to. The zero value
-// keeps the path of the source: gcr.io/a/b below HOST/team is HOST/team/a/b.
+// keeps the path of the source: gcr.io/a/b below HOST/team is HOST/team/a/b. Below a
+// namespace of Docker Hub, which has names of one level, Flatten goes without saying.
 type Naming struct {
 	// Flatten makes one component of the path: a/b is a.b. "library/" of Docker Hub is
 	// left out.
 	Flatten bool
-	// Separator is put where a slash was; empty means ".".
+	// Separator is put where a slash was, by Flatten or {flat}; empty means ".".
 	Separator string
 	// Registry puts the name of the source's registry in front: gcr.io/a/b. A port's
 	// colon becomes a dash.
@@ -25,7 +26,7 @@ type Naming struct {
 }
 
 // Check refuses a template with a word that it does not know or another rule beside it,
-// and a separator that no name can have.
+// and a separator that no name can have, or that separates nothing.
 func (n Naming) Check() error {
 	switch n.Separator {
 	case "", ".", "_", "__", "-", "--":
@@ -38,6 +39,9 @@ func (n Naming) Check() error {
 		default:
 			return oci.Errorf(oci.CodeNameInvalid, "%q is no word of a template: there are {registry}, {path}, {flat}, {namespace} and {name}", clip(word))
 		}
+	}
+	if n.Separator != "" && !n.Flatten && !strings.Contains(n.Template, "{flat}") {
+		return oci.Errorf(oci.CodeNameInvalid, "the separator %q is for what is flattened: it goes with flatten, or with {flat} in a template", n.Separator)
 	}
 	if n.Template != "" && (n.Flatten || n.Registry) {
 		return oci.Errorf(oci.CodeNameInvalid, "a template is the whole rule: it goes with neither flatten nor with-registry, but may hold {flat} and {registry}")
@@ -56,6 +60,10 @@ func (n Naming) Target(source oci.Repository, registry oci.Registry, below strin
 		return oci.Repository{}, err
 	}
 	path := n.path(source)
+	if registry == oci.DockerHub && below != "" && n.Template == "" && strings.Contains(path, "/") {
+		n.Flatten = true
+		path = n.path(source)
+	}
 	if below = strings.Trim(below, "/"); below != "" {
 		path = below + "/" + path
 	}
@@ -64,7 +72,7 @@ func (n Naming) Target(source oci.Repository, registry oci.Registry, below strin
 		return oci.Repository{}, err
 	}
 	if registry == oci.DockerHub && strings.Count(path, "/") != 1 {
-		return oci.Repository{}, oci.Errorf(oci.CodeNameInvalid, "Docker Hub has no repository %q: names there are one namespace and one name; flatten them below a namespace", path)
+		return oci.Repository{}, oci.Errorf(oci.CodeNameInvalid, "Docker Hub has no repository %q: names there are one namespace and one name: copy below docker.io/NAMESPACE/, where they are flattened", path)
 	}
 	return repo, nil
 }

@@ -78,7 +78,7 @@ func ReadChecksums(name string) (map[string]string, error) {
 }
 
 // CheckSums compares the files of an archive with the checksums beside it, and tells
-// whether there were any. A file that they do not name is not looked at.
+// whether there were any. Checksums of other files alone are [ErrChecksum].
 func CheckSums(name string) (checked bool, err error) {
 	sums, err := ReadChecksums(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,6 +86,13 @@ func CheckSums(name string) (checked bool, err error) {
 	}
 	if err != nil {
 		return false, err
+	}
+	first := name
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		first = VolumeName(name, 1)
+	}
+	if _, err := os.Stat(first); err == nil && len(sums) > 0 && sums[filepath.Base(first)] == "" {
+		return false, fmt.Errorf("%s: %w: %s does not name it", first, ErrChecksum, name+ChecksumSuffix)
 	}
 	for _, file := range slices.Sorted(maps.Keys(sums)) {
 		path := filepath.Join(filepath.Dir(name), file)

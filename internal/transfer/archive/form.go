@@ -185,7 +185,7 @@ func dockerImages(p *Plan, format Format, text layout.Text) ([]dockerImage, erro
 		if err != nil {
 			return nil, err
 		}
-		if !isImage(g) || !g.Subject.Digest.IsZero() {
+		if !IsImage(g) || !g.Subject.Digest.IsZero() {
 			if format == Docker && i.Named {
 				return nil, fmt.Errorf(text("%s is no image, which an archive of Docker does not hold; leave --format docker out", "%s 不是镜像，Docker 归档无法容纳；请去掉 --format docker"), i.Ref)
 			}
@@ -222,8 +222,8 @@ func (p *Plan) onePlatform(digest oci.Digest, depth int) (oci.Manifest, oci.Grap
 	return p.onePlatform(g.Manifests[max(n, 0)].Digest, depth+1)
 }
 
-// isImage tells whether a manifest is that of something that runs.
-func isImage(g oci.Graph) bool {
+// IsImage tells whether a manifest, which is no index, is that of something that runs.
+func IsImage(g oci.Graph) bool {
 	if len(g.Blobs) == 0 {
 		return false
 	}

@@ -44,6 +44,8 @@ type PlanOptions struct {
 	// Configs are written although Without has them: docker load reads the configuration
 	// of every image from the archive, also of one that it has.
 	Configs bool
+	// Format is that in which the plan will be written: what it cannot hold is left out.
+	Format Format
 	// Text is the language of errors; nil means English.
 	Text layout.Text
 }
@@ -78,9 +80,11 @@ func (b plannedBlob) short() string {
 }
 
 // NewPlan asks for the manifests of images, and what they name. Blobs are not asked
-// for.
+// for. The order of the sources does not matter: the plan is in that of their names.
 func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error) {
 	p := &planner{Plan: &Plan{manifests: map[oci.Digest]oci.Manifest{}, blobs: map[oci.Digest]plannedBlob{}}, options: o, named: map[string]oci.Digest{}}
+	sources = slices.Clone(sources)
+	slices.SortStableFunc(sources, func(a, b Source) int { return strings.Compare(a.Name.String(), b.Name.String()) })
 	for _, s := range sources {
 		if err := p.add(ctx, s); err != nil {
 			name := s.Name
@@ -88,6 +92,11 @@ func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error
 				name = s.At
 			}
 			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if o.Format == Docker {
+		if err := p.onlyImages(); err != nil {
+			return nil, err
 		}
 	}
 	for digest, b := range p.blobs {
@@ -100,7 +109,25 @@ func NewPlan(ctx context.Context, sources []Source, o PlanOptions) (*Plan, error
 	return p.Plan, nil
 }
 
-// Images returns what the archive will name, in the order of the sources.
+// onlyImages leaves out the blobs that an archive of Docker does not hold: those of other
+// platforms, and of what is attached.
+func (p *planner) onlyImages() error {
+	images, err := dockerImages(p.Plan, Docker, p.options.text)
+	if err != nil {
+		return err
+	}
+	held := make(map[oci.Digest]bool)
+	for _, i := range images {
+		for _, digest := range i.digests {
+			held[digest] = true
+		}
+	}
+	maps.DeleteFunc(p.blobs, func(digest oci.Digest, _ plannedBlob) bool { return !held[digest] })
+	return nil
+}
+
+// Images returns what the archive will name, in the order of the names, each with what is
+// attached to it.
 func (p *Plan) Images() []layout.Image { return slices.Clone(p.images) }
 
 // Blobs tells how many there will be, and of how many bytes.

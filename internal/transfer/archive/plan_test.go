@@ -169,6 +169,30 @@ func TestNamesOfAnArchive(t *testing.T) {
 	}
 }
 
+// An archive of Docker holds one platform of each image, and nothing that is attached: its
+// bundle must not tell of more, or the next archive would leave that out.
+func TestAPlanForDockerHoldsWhatIsWritten(t *testing.T) {
+	b := start(t)
+	image := b.AddImage("one", "1", threePlatforms())
+	b.AddArtifact("one", "", "application/spdx+json", image.Platforms[0].Descriptor, []byte("sbom"))
+	p := plan(t, PlanOptions{Format: Docker, Referrers: true}, b.source(t, "one:1", "one:1"))
+	name := write(t, p, WriteOptions{Format: Docker})
+	planned, _ := p.Blobs()
+	told, err := ReadBundle(name + BundleSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := opened(t, name)
+	has, err := a.Present(t.Context(), a.Images()[0].Ref.Repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const written = 5 // a configuration and four layers
+	if planned != written || len(told) != written || len(has) != written {
+		t.Errorf("planned %d blobs, told %d, wrote %d; want %d", planned, len(told), len(has), written)
+	}
+}
+
 func TestWhatAnArchiveCannotHoldIsTold(t *testing.T) {
 	b := start(t)
 	b.AddChart("chart", "hello", "1.0.0")

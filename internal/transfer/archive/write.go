@@ -223,10 +223,8 @@ func (w *writer) complete(e entry) bool {
 // comes after it, so that it never belongs to another. The first volume is the last to
 // be renamed: without it there is no archive.
 func (w *writer) finish(name string, names []string) error {
+	before, _ := ReadChecksums(name) // what cannot be read tells of nothing
 	for _, beside := range []string{name + ChecksumSuffix, name + BundleSuffix} {
-		if w.options.Bare {
-			break
-		}
 		if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -236,10 +234,8 @@ func (w *writer) finish(name string, names []string) error {
 			return err
 		}
 	}
-	if w.options.Volume > 0 {
-		if err := removeAfter(name, len(names)); err != nil {
-			return err
-		}
+	if err := w.supersede(name, len(names), before); err != nil {
+		return err
 	}
 	if err := syncDir(filepath.Dir(name)); err != nil || w.options.Bare {
 		return err
@@ -248,6 +244,24 @@ func (w *writer) finish(name string, names []string) error {
 		return err
 	}
 	return writeChecksums(name, names)
+}
+
+// supersede removes what is left of the archive that was there before: the one file
+// where there are volumes now, volumes of one that was longer, and volumes where there is
+// one file now, of those that its checksums named: others may be somebody else's.
+func (w *writer) supersede(name string, volumes int, before map[string]string) error {
+	if w.options.Volume > 0 {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return removeAfter(name, volumes)
+	}
+	for n := 1; before[filepath.Base(VolumeName(name, n))] != ""; n++ {
+		if err := os.Remove(VolumeName(name, n)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeAfter removes volumes of an archive that was longer.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -85,6 +86,23 @@ func TestTheSameImagesAreTheSameArchive(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// In which order images are named, and how often, is no part of what is saved.
+func TestTheOrderOfNamesDoesNotMatter(t *testing.T) {
+	b := start(t)
+	b.AddImage("two", "2", registrytest.ImageSpec{Seed: 7})
+	b.AddImage("one", "1", threePlatforms())
+	b.AddArtifact("one", "", "application/spdx+json", b.AddImage("one", "2", registrytest.ImageSpec{Seed: 8}).Manifest.Descriptor, []byte("sbom"))
+	one, other, two := b.source(t, "one:1", "one:1"), b.source(t, "one:2", "one:2"), b.source(t, "two:2", "two:2")
+	o := PlanOptions{Referrers: true}
+	first := write(t, plan(t, o, one, other, two), WriteOptions{})
+	second := write(t, plan(t, o, two, other, one, two), WriteOptions{})
+	for _, suffix := range []string{"", BundleSuffix, ChecksumSuffix} {
+		if !bytes.Equal(content(t, first+suffix), content(t, second+suffix)) {
+			t.Errorf("images.tar%s is another in another order", suffix)
+		}
 	}
 }
 
@@ -252,6 +270,67 @@ func TestAnArchiveIsReplacedWhole(t *testing.T) {
 	}
 	if _, err := CheckSums(name); !errors.Is(err, ErrChecksum) {
 		t.Errorf("a changed archive: %v", err)
+	}
+}
+
+// What is loaded under a name is what was saved last, in one file or in volumes, with what
+// is beside it or without.
+func TestAnArchiveTakesThePlaceOfOneOfTheOtherForm(t *testing.T) {
+	b := start(t)
+	forms := []WriteOptions{{}, {Volume: 8_000}, {Bare: true}, {Bare: true, Volume: 8_000}, {Zstd: true}}
+	name := filepath.Join(t.TempDir(), "x.tar")
+	for i, before := range forms {
+		for j, after := range forms {
+			for n, o := range []WriteOptions{before, after} {
+				seed := uint64(100 + 10*i + 2*j + n)
+				tag := fmt.Sprintf("%d", seed)
+				b.AddImage("one", tag, registrytest.ImageSpec{Seed: seed})
+				o.Pause = noPause
+				if _, err := Write(t.Context(), plan(t, PlanOptions{}, b.source(t, "one:"+tag, "one:"+tag)), name, o); err != nil {
+					t.Fatal(err)
+				}
+				checked, err := CheckSums(name)
+				if err != nil || checked == o.Bare {
+					t.Errorf("%d after %d: checksums %v, %v", j, i, checked, err)
+				}
+				if got := opened(t, name).Images()[0].Ref.Tag.String(); got != tag {
+					t.Errorf("%d after %d: image %s, want %s", j, i, got, tag)
+				}
+			}
+		}
+	}
+}
+
+// Saving one file removes volumes only where checksums tell that they were saved.
+func TestFilesOfOthersAreKept(t *testing.T) {
+	b := start(t)
+	b.AddImage("one", "1", registrytest.ImageSpec{})
+	name := filepath.Join(t.TempDir(), "x.tar")
+	if err := os.WriteFile(VolumeName(name, 1), []byte("of somebody"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := plan(t, PlanOptions{}, b.source(t, "one:1", "one:1"))
+	if _, err := Write(t.Context(), p, name, WriteOptions{Pause: noPause}); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(content(t, VolumeName(name, 1))); got != "of somebody" {
+		t.Errorf("the other file has %q", got)
+	}
+}
+
+// Checksums that are about other files say nothing of an archive.
+func TestChecksumsOfAnotherArchiveAreNone(t *testing.T) {
+	b := start(t)
+	b.AddImage("one", "1", registrytest.ImageSpec{})
+	name := write(t, plan(t, PlanOptions{}, b.source(t, "one:1", "one:1")), WriteOptions{})
+	moved := filepath.Join(t.TempDir(), "moved.tar")
+	for _, suffix := range []string{"", ChecksumSuffix} {
+		if err := os.Rename(name+suffix, moved+suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if checked, err := CheckSums(moved); checked || !errors.Is(err, ErrChecksum) {
+		t.Errorf("checked %v, %v", checked, err)
 	}
 }
 

@@ -374,6 +374,59 @@ func TestReferrersAreEntriesWithASubject(t *testing.T) {
 	}
 }
 
+// One manifest that is broken, or gone, is that of its image alone.
+func TestABrokenImageKeepsNoOtherFromBeingRead(t *testing.T) {
+	for what, spoil := range map[string]func(file string) error{
+		"something else": func(file string) error { return os.WriteFile(file, []byte("{}"), 0o600) },
+		"gone":           os.Remove,
+	} {
+		dir, good := create(t, "a:1")
+		w, err := Create(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := manifest(t, nil, 1)
+		bad := describe(oci.MediaTypeImageManifest, raw)
+		attached := manifest(t, &good, 2)
+		signature := describe(oci.MediaTypeImageManifest, attached)
+		for _, s := range []string{raw, attached} {
+			if err := w.Put(t.Context(), describe("", s), strings.NewReader(s)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, i := range []Image{{Ref: reference(t, "a:2"), Named: true, Descriptor: bad}, {Descriptor: signature}} {
+			if err := w.Name(i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		if err := spoil(filepath.Join(dir, BlobPath(bad.Digest))); err != nil {
+			t.Fatal(err)
+		}
+		l := openDir(t, dir, Options{})
+		repo := reference(t, "a:1").Repository
+		if m, err := l.Manifest(t.Context(), repo, good.Digest); err != nil || m.Descriptor.Digest != good.Digest {
+			t.Errorf("%s: the other image: %v", what, err)
+		}
+		if _, err := l.Blob(t.Context(), repo, oci.DigestOf([]byte(layer))); err != nil {
+			t.Errorf("%s: its layer: %v", what, err)
+		}
+		if got, err := l.Referrers(t.Context(), repo, good.Digest); err != nil || len(got) != 1 {
+			t.Errorf("%s: what is attached: %v, %v", what, got, err)
+		}
+		if gone, err := l.Missing(t.Context(), repo); err != nil || len(gone) != 0 {
+			t.Errorf("%s: missing %v, %v", what, gone, err)
+		}
+		_, err = l.Manifest(t.Context(), repo, bad.Digest)
+		if err == nil || !strings.Contains(err.Error(), bad.Digest.String()) {
+			t.Errorf("%s: the image itself: %v", what, err)
+		}
+		if _, err := l.Present(t.Context(), repo); err == nil {
+			t.Errorf("%s: what is here of the repository is told, though nobody knows", what)
+		}
+	}
+}
+
 // What transfer puts is named by its tags, and what is attached by its subject.
 func TestTransferPutsIntoALayout(t *testing.T) {
 	w, err := Create(filepath.Join(t.TempDir(), "layout"), Options{})

@@ -30,6 +30,16 @@ type graph struct {
 	manifests map[oci.Digest]oci.Descriptor
 	blobs     map[oci.Digest]oci.Descriptor
 	referrers map[oci.Digest][]oci.Descriptor // by subject
+	broken    map[oci.Digest]error            // manifests that cannot be read, and why
+	failed    error                           // the first of these; nil for none
+}
+
+// fail notes that a manifest cannot be read: whoever asks for it is told, and nobody else.
+func (g *graph) fail(digest oci.Digest, err error) {
+	g.broken[digest] = err
+	if g.failed == nil {
+		g.failed = err
+	}
 }
 
 var (
@@ -104,6 +114,9 @@ func (l *Layout) StatManifest(ctx context.Context, repo oci.Repository, digest o
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
+	if err := g.broken[digest]; err != nil {
+		return oci.Descriptor{}, err
+	}
 	d, ok := g.manifests[digest]
 	if !ok {
 		return oci.Descriptor{}, oci.Errorf(oci.CodeManifestUnknown, "%s has no manifest %s here", repo, digest)
@@ -154,13 +167,22 @@ func (l *Layout) content(ctx context.Context, repo oci.Repository, digest oci.Di
 }
 
 // Present are the blobs of a repository that are here, and have the size that they
-// should have. They are not proven.
+// should have. They are not proven. The error is that of the first image that cannot be
+// read, for which nobody knows what it names.
 func (l *Layout) Present(ctx context.Context, repo oci.Repository) ([]oci.Descriptor, error) {
 	present, _, err := l.inventory(ctx, repo)
-	return present, err
+	if err != nil {
+		return nil, err
+	}
+	g, err := l.graph(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	return present, g.failed
 }
 
-// Missing are the blobs that a repository names, and that are not here.
+// Missing are the blobs that the images of a repository name which can be read, and that
+// are not here.
 func (l *Layout) Missing(ctx context.Context, repo oci.Repository) ([]oci.Descriptor, error) {
 	_, missing, err := l.inventory(ctx, repo)
 	return missing, err
@@ -238,7 +260,7 @@ func (l *Layout) graph(ctx context.Context, repo oci.Repository) (*graph, error)
 	if g := l.reach[repo]; g != nil {
 		return g, nil
 	}
-	g := &graph{manifests: map[oci.Digest]oci.Descriptor{}, blobs: map[oci.Digest]oci.Descriptor{}, referrers: map[oci.Digest][]oci.Descriptor{}}
+	g := &graph{manifests: map[oci.Digest]oci.Descriptor{}, blobs: map[oci.Digest]oci.Descriptor{}, referrers: map[oci.Digest][]oci.Descriptor{}, broken: map[oci.Digest]error{}}
 	known := false
 	for _, i := range l.images {
 		if i.Ref.Repository != repo {
@@ -259,34 +281,39 @@ func (l *Layout) graph(ctx context.Context, repo oci.Repository) (*graph, error)
 	return g, nil
 }
 
-// walk adds a manifest and what it names. A child that is not here is none: indexes
-// are stored with a part of their platforms.
+// walk adds a manifest and what it names. One that cannot be read fails for itself, and
+// the error is that of the context alone. A child that is not here is none: indexes are
+// stored with a part of their platforms.
 func (l *Layout) walk(ctx context.Context, g *graph, d oci.Descriptor, depth int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, ok := g.manifests[d.Digest]; ok {
+	_, known := g.manifests[d.Digest]
+	if _, broken := g.broken[d.Digest]; known || broken {
 		return nil
 	}
-	if depth > maxDepth || len(g.manifests)+len(g.blobs) > maxGraph {
-		return oci.Errorf(oci.CodeManifestInvalid, "what %s names is too deep or too much", d.Digest)
+	if depth > maxDepth || len(g.manifests)+len(g.blobs)+len(g.broken) > maxGraph {
+		g.fail(d.Digest, oci.Errorf(oci.CodeManifestInvalid, "what %s names is too deep or too much", d.Digest))
+		return nil
 	}
 	m, err := l.manifest(d)
 	if depth > 0 && oci.CodeOf(err) == oci.CodeManifestUnknown {
 		return nil
 	}
-	if err != nil {
-		return err
+	var parsed oci.Graph
+	if err == nil {
+		parsed, err = m.Graph()
 	}
-	parsed, err := m.Graph()
 	if err != nil {
-		return err
+		g.fail(d.Digest, err)
+		return nil
 	}
 	d.Size = m.Descriptor.Size
 	g.manifests[d.Digest] = d
 	for _, b := range parsed.Blobs {
 		if len(g.blobs) > maxGraph {
-			return oci.Errorf(oci.CodeManifestInvalid, "what %s names is too much", d.Digest)
+			g.fail(d.Digest, oci.Errorf(oci.CodeManifestInvalid, "what %s names is too much", d.Digest))
+			return nil
 		}
 		g.blobs[b.Digest] = b
 	}

@@ -31,8 +31,9 @@ type Failure struct {
 	Err    error
 }
 
-// Place names where a source goes, below or at a target as the list has it.
-type Place func(target string, source oci.Reference) (oci.Repository, error)
+// Place names where a source goes, below or at a target as the list has it. Without a tag
+// it is there by its digest alone.
+type Place func(target string, source oci.Reference) (oci.Reference, error)
 
 // listing bounds how many repositories are asked for their tags at once.
 const listing = 8
@@ -129,12 +130,12 @@ func (l *List) items(s Source, ref oci.Reference, place Place) ([]Item, error) {
 	}
 	var items []Item
 	for _, target := range targets {
-		repo, err := place(target, ref)
+		named, err := place(target, ref)
 		if err != nil {
 			return items, fmt.Errorf("%s: %w", target, err)
 		}
 		items = append(items, Item{
-			Source: ref, Target: repo, Tag: ref.Tag, Platforms: platforms, Referrers: referrers, Pruned: !s.Tags.none(),
+			Source: ref, Target: named.Repository, Tag: named.Tag, Platforms: platforms, Referrers: referrers, Pruned: !s.Tags.none(),
 		})
 	}
 	return items, nil
@@ -147,26 +148,31 @@ func (c *Collision) Error() string {
 	return fmt.Sprintf("%s and %s would both be %s", c.One, c.Other, c.Name)
 }
 
-// unique leaves out what is there twice, and fails where a name would be two things.
+// unique makes one of what is there twice, with all that either asks for, and fails where a
+// name would be two things.
 func unique(items []Item) ([]Item, error) {
 	type name struct {
 		repo   oci.Repository
 		tag    oci.Tag
 		digest oci.Digest // where there is no tag
 	}
-	taken := make(map[name]Item)
+	taken := make(map[name]int) // of kept
 	kept := items[:0]
 	for _, it := range items {
 		n := name{repo: it.Target, tag: it.Tag}
 		if it.Tag.IsZero() {
 			n.digest = it.Source.Digest
 		}
-		before, there := taken[n]
-		switch {
-		case !there:
-			taken[n] = it
+		at, there := taken[n]
+		if !there {
+			taken[n] = len(kept)
 			kept = append(kept, it)
-		case before.Source.String() != it.Source.String() || !slices.Equal(before.Platforms, it.Platforms):
+			continue
+		}
+		before := &kept[at]
+		before.Referrers = before.Referrers || it.Referrers
+		before.Pruned = before.Pruned || it.Pruned
+		if before.Source.String() != it.Source.String() || !slices.Equal(before.Platforms, it.Platforms) {
 			return nil, &Collision{Name: oci.Reference{Repository: it.Target, Tag: it.Tag, Digest: n.digest}.String(), One: before.Source.String(), Other: it.Source.String()}
 		}
 	}

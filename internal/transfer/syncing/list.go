@@ -16,6 +16,7 @@
 package syncing
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -99,7 +100,7 @@ func (s *Source) UnmarshalYAML(unmarshal func(any) error) error {
 }
 
 // Tags are which of a repository's tags. The zero value is the one that the source
-// names, or latest. In a list it may be written as Include alone.
+// names, or latest. In a list it may be written as Include alone, or as one of these.
 type Tags struct {
 	// Include are tags and patterns of them (*, ?, [a-z]). A tag that is named in full
 	// is always taken, whatever the rest says. None means all, where one of the others
@@ -119,6 +120,11 @@ type Tags struct {
 
 // UnmarshalYAML takes a list for Include.
 func (t *Tags) UnmarshalYAML(unmarshal func(any) error) error {
+	var one string
+	if err := unmarshal(&one); err == nil {
+		t.Include = []string{one}
+		return nil
+	}
 	var include []string
 	if err := unmarshal(&include); err == nil {
 		t.Include = include
@@ -131,10 +137,15 @@ func (t *Tags) UnmarshalYAML(unmarshal func(any) error) error {
 // MaxFile bounds a list, in bytes.
 const MaxFile = 1 << 20
 
-// More is what is added to a list that is read.
+// More is what is added to a list that is read, and who judges what this package does not
+// know.
 type More struct {
 	Targets []string        // of images that say none, beside the list's
 	Images  []oci.Reference // that go as they are
+	// Target and Naming say what is wrong with a target and with the rule of names; nil
+	// takes all of them.
+	Target func(target string) error
+	Naming func(Naming) error
 }
 
 // Read reads a list, and adds more to it. The error says what is wrong with it and
@@ -148,15 +159,24 @@ func Read(r io.Reader, name string, more More, text func(english, chinese string
 		return nil, fmt.Errorf(text("%s: more than %d bytes", "%s：超过 %d 字节"), name, MaxFile)
 	}
 	var l List
-	if err := yaml.UnmarshalWithOptions(raw, &l, yaml.Strict()); err != nil && !errors.Is(err, io.EOF) {
+	document := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict())
+	if err := document.Decode(&l); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, true))
 	}
-	l.Targets = append(l.Targets, more.Targets...)
-	for _, ref := range more.Images {
-		l.Images = append(l.Images, Source{Source: ref.String()})
+	var second any
+	if err := document.Decode(&second); !errors.Is(err, io.EOF) && (err != nil || second != nil) {
+		return nil, fmt.Errorf(text("%s: more than one document; a list is one", "%s：含有多个文档；列表应为一个"), name)
 	}
-	c := checker{name: name, raw: raw, text: text}
+	c := checker{name: name, raw: raw, text: text, more: more}
+	c.places(&l)
+	l.Targets = append(l.Targets, more.Targets...)
 	c.list(&l)
+	for _, ref := range more.Images {
+		l.Images = append(l.Images, Source{Source: ref.String(), ref: ref})
+	}
+	if len(more.Images) > 0 && len(l.Targets) == 0 {
+		c.wrong = append(c.wrong, errors.New(text("--to says where the images of --kubeadm go, or targets of the list", "--kubeadm 的镜像复制到哪里，须由 --to 或列表的 targets 说明")))
+	}
 	if len(c.wrong) > 0 {
 		return nil, errors.Join(c.wrong...)
 	}
@@ -168,6 +188,7 @@ type checker struct {
 	name  string
 	raw   []byte
 	text  func(english, chinese string) string
+	more  More
 	wrong []error
 }
 
@@ -183,8 +204,51 @@ func (c *checker) complain(at, format string, args ...any) {
 	c.wrong = append(c.wrong, fmt.Errorf("%s: %s: %s", where, strings.TrimPrefix(at, "$."), fmt.Sprintf(format, args...)))
 }
 
+// places are where images go, and how they are called there.
+func (c *checker) places(l *List) {
+	target := func(at, s string) {
+		if c.more.Target == nil {
+			return
+		}
+		if err := c.more.Target(s); err != nil {
+			c.complain(at, "%s", err)
+		}
+	}
+	for i, s := range l.Targets {
+		target(fmt.Sprintf("$.targets[%d]", i), s)
+	}
+	for i, image := range l.Images {
+		for j, s := range image.To {
+			target(fmt.Sprintf("$.images[%d].to[%d]", i, j), s)
+		}
+	}
+	switch n := l.Names; {
+	case n.Rule == "template" && n.Template == "":
+		c.complain("$.names.rule", "%s", c.text("names.template must say which", "须由 names.template 给出模板"))
+	case n.Rule != "" && n.Rule != "template" && n.Template != "":
+		c.complain("$.names.template", c.text("the rule is %s, which has no template", "规则为 %s，不使用模板"), n.Rule)
+	case c.more.Naming != nil:
+		if err := c.more.Naming(n); err != nil {
+			c.complain("$.names", "%s", err)
+		}
+	}
+}
+
+// kubernetes are releases of which the images are known.
+func (c *checker) kubernetes(releases []string) {
+	for i, release := range releases {
+		at := fmt.Sprintf("$.kubernetes[%d]", i)
+		switch _, err := KubernetesImages(release); {
+		case errors.Is(err, ErrUnknownKubernetes):
+			c.complain(at, c.text("%s is not among the releases that are known here; take it from the list and say --kubeadm %[1]s --kubeadm-images FILE", "%s 不在已知版本之中；请从列表中去掉，并使用 --kubeadm %[1]s --kubeadm-images FILE"), release)
+		case err != nil:
+			c.complain(at, "%s", err)
+		}
+	}
+}
+
 func (c *checker) list(l *List) {
-	if len(l.Images) == 0 && len(l.Kubernetes) == 0 {
+	if len(l.Images) == 0 && len(l.Kubernetes) == 0 && len(c.more.Images) == 0 {
 		c.wrong = append(c.wrong, fmt.Errorf(c.text("%s: neither images nor kubernetes says what to copy", "%s：images 与 kubernetes 均未说明要复制什么"), c.name))
 	}
 	if l.Interval != "" {
@@ -213,6 +277,7 @@ func (c *checker) list(l *List) {
 		c.complain("$.names.rule", c.text("keep, flatten or template, not %q", "应为 keep、flatten 或 template，而不是 %q"), l.Names.Rule)
 	}
 	c.platforms("$.platforms", l.Platforms)
+	c.kubernetes(l.Kubernetes)
 	for i := range l.Images {
 		s := &l.Images[i]
 		at := fmt.Sprintf("$.images[%d]", i)

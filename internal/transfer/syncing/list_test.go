@@ -99,9 +99,53 @@ images:
 			t.Errorf("%q: %+v, %v", text, l, err)
 		}
 	}
+	if l := read(t, "targets: [m.test/]\nimages: [{source: quay.io/a/b, tags: '1.*'}]\n"); !slices.Equal(l.Images[0].Tags.Include, []string{"1.*"}) {
+		t.Errorf("one pattern alone: %+v", l.Images[0].Tags)
+	}
 	chinese := func(_, s string) string { return s }
 	if _, err := Read(strings.NewReader("images: [nginx]"), "sync.yaml", More{}, chinese); err == nil || !strings.Contains(err.Error(), "复制到哪里") {
 		t.Errorf("in Chinese: %v", err)
+	}
+}
+
+// What only who reaches registries can judge is told with its place, too, and what the list
+// says twice, or in vain.
+func TestTargetsAndNamesAreCheckedBeforeAnythingIsAsked(t *testing.T) {
+	more := More{
+		Target: func(s string) error {
+			if strings.Contains(s, "bad") {
+				return errors.New("it is bad")
+			}
+			return nil
+		},
+		Naming: func(n Naming) error {
+			if n.Separator == "/" {
+				return errors.New("it separates")
+			}
+			return nil
+		},
+	}
+	for text, want := range map[string]string{
+		"targets: [m.test/, bad]\nimages: [nginx]":                                        "sync.yaml:1:20: targets[1]: it is bad",
+		"targets: [m.test/]\nimages: [{source: nginx, to: [bad/]}]":                       "sync.yaml:2:31: images[0].to[0]: it is bad",
+		"targets: [m.test/]\nnames: {rule: flatten, separator: /}\nimages: [nginx]":       "sync.yaml:2:8: names: it separates",
+		"targets: [m.test/]\nnames: {rule: template}\nimages: [nginx]":                    "sync.yaml:2:15: names.rule: ",
+		"targets: [m.test/]\nnames: {rule: flatten, template: '{name}'}\nimages: [nginx]": "sync.yaml:2:34: names.template: ",
+		"targets: [m.test/]\nkubernetes: [v1.31.0, v1.99.0]":                              "sync.yaml:2:23: kubernetes[1]: v1.99.0 is not among the releases",
+		"targets: [m.test/]\nkubernetes: [new]":                                           "sync.yaml:2:14: kubernetes[0]: ",
+		"targets: [m.test/]\nimages: [nginx]\n---\ntargets: [n.test/]\nimages: [nginx]":   "sync.yaml: more than one document",
+	} {
+		_, err := Read(strings.NewReader(text), "sync.yaml", more, english)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s\ngot %v\nwant %s", text, err, want)
+		}
+	}
+	if _, err := Read(strings.NewReader("---\ntargets: [m.test/]\nimages: [nginx]\n---\n"), "sync.yaml", more, english); err != nil {
+		t.Errorf("a document and an empty one: %v", err)
+	}
+	more.Images = []oci.Reference{{}, {}}
+	if _, err := Read(strings.NewReader(""), "", more, english); err == nil || err.Error() != "--to says where the images of --kubeadm go, or targets of the list" {
+		t.Errorf("images of the command without a target: %v", err)
 	}
 }
 
@@ -126,8 +170,9 @@ func (l *lister) Tags(_ context.Context, repo oci.Repository) ([]oci.Tag, error)
 }
 
 // below puts everything below a target by its own path.
-func below(target string, source oci.Reference) (oci.Repository, error) {
-	return oci.ParseRepository(target + source.Repository.Path())
+func below(target string, source oci.Reference) (oci.Reference, error) {
+	repo, err := oci.ParseRepository(target + source.Repository.Path())
+	return oci.Reference{Repository: repo, Tag: source.Tag}, err
 }
 
 func expand(t *testing.T, text string, r *lister, place Place) ([]string, []Failure, error) {
@@ -168,6 +213,22 @@ images:
 	}
 }
 
+// A target may tell the tag, too: of an image that is named by its digest, or in the place
+// of its own.
+func TestATargetMayTellTheTag(t *testing.T) {
+	named := func(target string, _ oci.Reference) (oci.Reference, error) { return oci.ParseReference(target) }
+	digest := "sha256:" + strings.Repeat("a", 64)
+	got, failed, err := expand(t, "images:\n- {source: quay.io/a/b:1, to: ['m.test/x:stable']}\n- {source: 'quay.io/a/b@"+digest+"', to: ['m.test/y:pinned']}\n", &lister{}, named)
+	want := []string{"quay.io/a/b:1>m.test/x:stable", "quay.io/a/b@" + digest + ">m.test/y:pinned"}
+	if err != nil || len(failed) > 0 || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, %v, want %v", got, failed, err, want)
+	}
+	var c *Collision
+	if _, _, err = expand(t, "images: [{source: quay.io/a/b, tags: ['1', '2'], to: ['m.test/x:stable']}]\n", &lister{}, named); !errors.As(err, &c) {
+		t.Errorf("two tags under one: %v", err)
+	}
+}
+
 func TestTwoSourcesOnOneNameAreRefused(t *testing.T) {
 	_, _, err := expand(t, "targets: [m.test/]\nimages: [quay.io/a/b:1, ghcr.io/a/b:1]\n", &lister{}, below)
 	var c *Collision
@@ -180,10 +241,19 @@ func TestTwoSourcesOnOneNameAreRefused(t *testing.T) {
 	}
 }
 
+// An image that the list has twice is copied with all that either asks for.
+func TestAnImageThatIsThereTwiceIsOne(t *testing.T) {
+	l := read(t, "targets: [m.test/]\nimages: [quay.io/a/b:1, {source: 'quay.io/a/b:1', referrers: true}, {source: quay.io/a/b, tags: ['1']}]\n")
+	items, failed, err := Expand(t.Context(), l, func(oci.Registry) (oci.Reader, error) { return &lister{}, nil }, below)
+	if err != nil || len(failed) > 0 || len(items) != 1 || !items[0].Referrers || !items[0].Pruned {
+		t.Errorf("got %+v, %v, %v", items, failed, err)
+	}
+}
+
 func TestANameThatCannotBeIsAFailureOfItsImage(t *testing.T) {
-	refuse := func(target string, ref oci.Reference) (oci.Repository, error) {
+	refuse := func(target string, ref oci.Reference) (oci.Reference, error) {
 		if strings.Contains(ref.String(), "bad") {
-			return oci.Repository{}, oci.Errorf(oci.CodeNameInvalid, "no")
+			return oci.Reference{}, oci.Errorf(oci.CodeNameInvalid, "no")
 		}
 		return below(target, ref)
 	}

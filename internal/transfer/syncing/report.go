@@ -101,7 +101,11 @@ func (r *Report) WriteText(w io.Writer, text func(english, chinese string) strin
 	if len(sum) == 0 {
 		sum = append(sum, text("nothing to do", "无事可做"))
 	}
-	fmt.Fprintf(&b, text("%s; %d blobs, %s in %s\n", "%s；%d 个 blob，%s，用时 %s\n"), strings.Join(sum, text(", ", "，")), r.Blobs, size(r.Bytes), r.Ended.Sub(r.Began).Round(time.Millisecond))
+	line := text("%s; %d blobs, %s in %s\n", "%s；%d 个 blob，%s，用时 %s\n")
+	if r.Blobs == 1 {
+		line = text("%s; %d blob, %s in %s\n", line)
+	}
+	fmt.Fprintf(&b, line, strings.Join(sum, text(", ", "，")), r.Blobs, size(r.Bytes), r.Ended.Sub(r.Began).Round(time.Millisecond))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
