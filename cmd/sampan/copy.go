@@ -230,15 +230,21 @@ func copyError(err error) error {
 	if errors.As(err, &collision) {
 		return usagef(text("%s and %s would both become %s; nothing was sent. Choose another rule of names, such as --with-registry", "%s 与 %s 都会成为 %s；未传输任何内容。请选择其他命名规则，例如 --with-registry"), collision.Sources[0], collision.Sources[1], collision.Target)
 	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return hinted(err)
-	}
 	var list []error
-	for _, each := range joined.Unwrap() {
+	for _, each := range eachOf(err) {
 		list = append(list, hinted(each))
 	}
 	return errors.Join(list...)
+}
+
+// eachOf returns what was joined. An error with several causes and a text of its own is one.
+func eachOf(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if list := joined.Unwrap(); len(list) > 0 && errors.Join(list...).Error() == err.Error() {
+			return list
+		}
+	}
+	return []error{err}
 }
 
 // hinted adds to an error what a person can do.

@@ -121,12 +121,8 @@ func loadError(err error) error {
 	if err == nil {
 		return nil
 	}
-	each := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		each = joined.Unwrap()
-	}
 	var list []error
-	for _, one := range each {
+	for _, one := range eachOf(err) {
 		list = append(list, loadProblem(one))
 	}
 	if errors.As(err, new(*transfer.Lacks)) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -40,5 +41,24 @@ func TestARefusalIsToldWithWhatToDo(t *testing.T) {
 				t.Errorf("got %q", got)
 			}
 		})
+	}
+}
+
+// An error of several causes is told in the words that somebody gave it.
+func TestWhatWasJoinedIsToldOneByOne(t *testing.T) {
+	one, two := errors.New("one"), errors.New("two")
+	for want, err := range map[string]error{
+		"one":                 one,
+		"one\ntwo":            errors.Join(one, two),
+		"x: one, because two": fmt.Errorf("x: %w, because %w", one, two),
+	} {
+		if n := len(eachOf(err)); n != strings.Count(want, "\n")+1 {
+			t.Errorf("%q are %d", want, n)
+		}
+		for name, tell := range map[string]func(error) error{"copy": copyError, "load": loadError} {
+			if got := tell(err); got == nil || got.Error() != want {
+				t.Errorf("%s: got %q, want %q", name, got, want)
+			}
+		}
 	}
 }
