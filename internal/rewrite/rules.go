@@ -14,11 +14,14 @@ func fields() []string {
 	return []string{
 		"image", "reference", "newName", "name", "repository", "registry", "repo", "imageRegistry", "imageRepository",
 		"image_repository", "image_registry", "hub", "source", "uses", "container", "services", "images", "value",
+		"values", "valuesContent", "dockerfile_inline",
 	}
 }
 
 // kubernetesFields are those of them in Kubernetes objects.
-func kubernetesFields() []string { return []string{"image", "reference", "images", "value"} }
+func kubernetesFields() []string {
+	return []string{"image", "reference", "images", "value", "repository", "values", "valuesContent"}
+}
 
 // rules goes through a document and deals with what names an image.
 func (u *run) rules(d dialect) {
@@ -34,6 +37,10 @@ func (u *run) rules(d dialect) {
 	for id := range place(len(t.nodes)) {
 		n := &t.nodes[id]
 		if id == 0 || n.kind == sequenceNode {
+			continue
+		}
+		if d == compose && string(t.keyOf(n.parent)) == "additional_contexts" {
+			u.context(id)
 			continue
 		}
 		key := t.keyOf(id)
@@ -136,10 +143,14 @@ func (u *run) kubernetes(v *valueRules, id int32) {
 		if u.argo(id, key) {
 			return
 		}
+	case key == "valuesContent" && group == "helm.cattle.io":
+		u.embedded(id, asValues)
+		return
 	case kind == "ConfigMap" || kind == "Secret" || kind == "CustomResourceDefinition":
 		return
 	}
-	if endsInImage([]byte(key)) && looksLikeImage(t.text(id)) {
+	part := key == "repository" && v.imageKey(parent) && strings.Contains(t.text(id), "/") && v.isName(t.text(id))
+	if part || endsInImage([]byte(key)) && looksLikeImage(t.text(id)) {
 		u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: NoRule})
 	}
 }
@@ -213,9 +224,15 @@ func (u *run) argo(id int32, key string) bool {
 	case key == "value" && t.under(parent, "parameters"):
 		u.parameter(id, parent)
 		return true
+	case key == "values" && string(t.keyOf(parent)) == "helm":
+		u.embedded(id, asValues)
+		return true
 	}
 	return false
 }
+
+// asValues reads a text as Helm values.
+func asValues(in *run) { in.yaml(helmValues) }
 
 // parameter deals with a value of Helm that Argo CD sets by its path.
 func (u *run) parameter(id, entry int32) {

@@ -116,7 +116,13 @@ func TestKubernetes(t *testing.T) {
 		{"an anchor elsewhere", "", "x-image: &i «a»\n" + pod + "image: *i\n", ""},
 		{"a tag of YAML", "", pod + "image: !!str «a»\n", ""},
 		{"an unusual document", "", pod + "? image\n    : «a»\n", ""},
-		{"over lines", "", pod + "image: >-\n      a\n  - image: \"a\\\n      b\"\n", ": escaped, : escaped"},
+		{"over lines", "", pod + "image: >-\n      a\n      b\n  - image: |\n      a\n  - image: \"a\\\n      b\"\n", ": escaped, : escaped, : escaped"},
+		{"a block of one line", "", pod + "image: >-\n      «a»\n  - image: |-\n        «b:1»\n\n  - image: >-  # why\n      «c»", ""},
+		{"a block of one line in an unusual document", "", pod + "image: >-\n      «a»\n  ? b\n", ""},
+		{"JSON documents one after another", "x.json", "{\"apiVersion\": \"v1\", \"kind\": \"Pod\",\n \"spec\": {\"containers\": [{\"image\": \"«a:1»\"}]}}\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": {\"containers\": [{\"image\": \"«b»\"}]}}\n\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": {\"containers\": [{\"image\": \"«c»\"}]}}", ""},
+		{"JSON documents on one line", "x.json", "{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": {\"containers\": [{\"image\": \"«a»\"}]}} {\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": {\"containers\": [{\"image\": \"«b»\"}]}}\n", ""},
+		{"what follows a document and is none is told", "x.json", "{\"image\": \"«a:1»\"}\n{\"image\": \"b:1\"\n", ": unreadable"},
+		{"repository and tag of what nobody knows", "", "apiVersion: example.com/v1\nkind: Thing\nspec:\n  image:\n    repository: q.io/a\n    tag: x\n  git: {repository: a/b}\n", "q.io/a: no rule"},
 		{"nothing", "", pod + "image:\n  - image: ''\n  - image: ~\n  - name: x\n", ""},
 		{"a variable in the tag", "", pod + "image: «a/b»:${TAG}\n  - image: \"«c»:{{inputs.parameters.tag}}\"\n  - image: «d»@${DIGEST:-x}\n", ""},
 		{"a variable in the name", "", pod + "image: «q.io/a»/${NAME}:1\n  - image: ${REGISTRY}/b\n  - image: c$NAME\n", "${REGISTRY}/b: variable, c$NAME: variable"},
@@ -148,6 +154,9 @@ func TestKindsThatAreKnown(t *testing.T) {
 		{"Prometheus", "", head("monitoring.coreos.com/v1", "Prometheus") + "spec:\n  image: «a»\n  thanos: {image: «b»}\n  containers:\n  - image: «c»\n", ""},
 		{"Istio", "", head("install.istio.io/v1alpha1", "IstioOperator") + "spec:\n  hub: «docker.io/istio»\n  values:\n    global:\n      proxy: {image: proxyv2}\n", ""},
 		{"values of Flux", "", head("helm.toolkit.fluxcd.io/v2", "HelmRelease") + "spec:\n  values:\n    image:\n      repository: «a/b»\n      tag: x\n", ""},
+		{"values of Argo CD as text", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      values: |\n        # ours\n        image:\n          repository: «a/b» # why\n          tag: x\n\n        sidecar: {image: '«c:1»'}\n    path: x\n  sources:\n  - helm:\n      values: |-\n          image: «d:1»\n", ""},
+		{"values of Argo CD as text that cannot be read", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      values: \"image:\\n  repository: a/b\\n\"\n", ": escaped"},
+		{"values as text of k3s", "", head("helm.cattle.io/v1", "HelmChart") + "spec:\n  valuesContent: |-\n    image:\n      repository: «a/b»\n      tag: x\n", ""},
 		{"an element of a list", "", head("apps.kruise.io/v1beta1", "ImageListPullJob") + "spec:\n  images:\n  - «a»\n  - '«b»'\n", ""},
 		{"Argo CD", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      parameters:\n      - name: image.repository\n        value: «a/b»\n      - {name: x.image, value: «c:1»}\n      - {name: image.tag, value: v1}\n      - {name: sub.image.registry, value: «q.io»}\n      - {name: sub.image.repository, value: c}\n      valuesObject:\n        image: «d:1»\n    kustomize:\n      images:\n      - e=«f:1»\n      - g:2\n", "g:2: matcher"},
 	})
@@ -184,6 +193,8 @@ func TestKustomize(t *testing.T) {
 	checkRules(t, Options{}, []ruleCase{
 		{"newName changes and name stays", "kustomization.yaml", "resources: [a.yaml]\nimages:\n- name: a\n  newName: «b»\n  newTag: v1\n", ""},
 		{"without newName it is told", "", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nimages:\n- name: a/b\n  newTag: v1\n", "a/b: matcher"},
+		{"it is told by its images", "", "images:\n- name: a\n  newName: «b»\n", ""},
+		{"and where they have new tags alone", "", "namePrefix: x-\nimages:\n- name: a/b\n  newTag: v1\n", "a/b: matcher"},
 		{"names of other things stay", "kustomization.yml", "configMapGenerator:\n- name: a\nimages: []\n", ""},
 	})
 }
@@ -210,7 +221,12 @@ func TestCompose(t *testing.T) {
 		{"services", "compose.yaml", "services:\n  a:\n    image: «a»\n  b:\n    image: \"«b»:${TAG:-1}\"\n    volumes:\n    - {type: image, source: «c», target: /c}\n    - {type: bind, source: d}\n", ""},
 		{"what is built stays", "", "services:\n  a:\n    build: .\n    image: me/a\n  b: {image: «b»}\n", ""},
 		{"fragments", "docker-compose.yml", "x-base: &base\n  image: «a»\nservices:\n  a:\n    <<: *base\n  b: *base\n", ""},
-		{"a variable for the registry", "", "services:\n  a:\n    image: ${REGISTRY:-docker.io}/a\n", "${REGISTRY:-docker.io}/a: variable"},
+		{"the default of a variable for the registry", "", "services:\n  a:\n    image: ${REGISTRY:-«docker.io»}/library/a:${TAG:-1}\n  b:\n    image: ${REGISTRY-«q.io/team»}/b\n  c:\n    image: ${REGISTRY:-«q.io»/}c:1\n", ""},
+		{"the default of a variable for the repository", "", "services:\n  a:\n    image: ${REPO:-«a»}:${TAG:-1}\n  b:\n    image: ${REPO:-«q.io/b»}@${DIGEST}\n", ""},
+		{"a default with a default in it", "", "services:\n  a:\n    image: ${IMAGE:-«a»:${TAG:-1}}\n  b:\n    image: ${IMAGE:-${OTHER:-«b»}}\n", ""},
+		{"a default that is a piece of a name", "", "services:\n  a:\n    image: ${TEAM:-library}/a\n  b:\n    image: ${REGISTRY:-}b\n  c:\n    image: ${A:-c:1}:${B}\n  d:\n    image: ${A:-d}x:1\n  e:\n    image: ${A:-«q.io»}/${B:-x}/e\n", "${TEAM:-library}/a: variable, ${REGISTRY:-}b: variable, ${A:-c:1}:${B}: variable, ${A:-d}x:1: variable"},
+		{"images that a build is given", "", "services:\n  a:\n    build:\n      context: .\n      additional_contexts:\n        base: docker-image://«a:1»\n        other: ../x\n  b:\n    build:\n      additional_contexts:\n      - base=docker-image://«b»\n      - x=y:1\n", ""},
+		{"a Dockerfile in a Compose file", "", "services:\n  a:\n    build:\n      dockerfile_inline: |\n        FROM «a» AS x\n\n        COPY --from=«b:1» / /\n        FROM x\n  c:\n    image: «c»\n", ""},
 		{"names of other things stay", "", "name: x\nservices:\n  a:\n    image: «a»\n    environment: {image: b}\nnetworks: {image: {}}\n", ""},
 	})
 }
@@ -224,4 +240,23 @@ func TestWorkflows(t *testing.T) {
 		{"GitLab", ".gitlab-ci.yml", "image: «a»\ndefault:\n  image: {name: «b», entrypoint: ['']}\n  services: [«c»]\nvariables:\n  image: x:1\nbuild:\n  image:\n    name: «d»\n  services:\n  - «e»\n  - name: «f»\n    alias: g\n  script: [x]\n.hidden:\n  image: \"«h»:$TAG\"\nother:\n  image: $CI_REGISTRY_IMAGE/x\n", "$CI_REGISTRY_IMAGE/x: variable"},
 		{"GitLab without its name", "", "stages: [a]\nbuild:\n  image: «a»\n  script:\n  - !reference [.x, script]\n", ""},
 	})
+}
+
+// The tags of a repository do not matter to its name, and are not asked about.
+func TestANameIsAskedForOnceForEachRepository(t *testing.T) {
+	asked := 0
+	r := rewriter(t, Options{Rename: func(name string) (string, error) { asked++; return "M/" + name, nil }})
+	var doc strings.Builder
+	doc.WriteString("apiVersion: v1\nkind: Pod\nspec:\n  containers:\n")
+	for i := range 100 {
+		fmt.Fprintf(&doc, "  - image: q.io:5000/a/b:v%d\n", i)
+	}
+	doc.WriteString("  - image: q.io:5000/a/b\n  - image: q.io:5000/a/b:v1@sha256:0\n  - image: 'q.io:5000/a/b:'\n  - image: q.io:5000/a/b:-\n")
+	res, err := r.Bytes("", []byte(doc.String()))
+	if err != nil || string(res.Out) != strings.ReplaceAll(strings.ReplaceAll(doc.String(), "image: q", "image: M/q"), "'q", "'M/q") {
+		t.Errorf("got %s, %v", res.Out, err)
+	}
+	if asked != 5 {
+		t.Errorf("asked %d times, want 5", asked)
+	}
 }

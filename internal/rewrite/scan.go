@@ -37,12 +37,13 @@ type scanner struct {
 	feed    int   // and what it found
 	owned   bool  // it has an anchor or a tag already
 	strange bool  // the source has line breaks that the scanner does not know
+	more    int   // where the next JSON document begins; 0 where none follows
 }
 
 // scan reads the document at src[start:end].
 func (s *scanner) scan(t *tree, start, end int) error {
 	s.tree, s.end, s.stack, s.pending, s.owned = t, end, s.stack[:0], 0, false
-	s.asked, s.feed = 0, -1
+	s.asked, s.feed, s.more = 0, -1, 0
 	if s.strange && strangeBreaks(t.src[start:end]) {
 		return errUnusual
 	}
@@ -50,6 +51,9 @@ func (s *scanner) scan(t *tree, start, end int) error {
 		var err error
 		if p, err = s.line(p); err != nil {
 			return err
+		}
+		if s.more > 0 {
+			return nil
 		}
 	}
 	return nil
@@ -261,7 +265,23 @@ func (s *scanner) value(id int32, p, above int) (int, error) {
 		return 0, err
 	}
 	s.nodes[id].end = place(end)
+	if id == 0 && s.another(end) {
+		return s.more, nil
+	}
 	return s.restOfLine(end)
+}
+
+// another tells whether a JSON document follows the one that ends at p. No YAML may, but
+// programs write one after another, and kubectl reads that.
+func (s *scanner) another(p int) bool {
+	for p < s.end && (isBlank(s.src[p]) || isBreak(s.src[p])) {
+		p++
+	}
+	if s.nodes[0].kind != mappingNode || s.strange || p == s.end || s.src[p] != '{' {
+		return false
+	}
+	s.more = p
+	return true
 }
 
 // properties passes over an anchor and a tag before a value, and notes the anchor.
