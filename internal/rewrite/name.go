@@ -127,8 +127,21 @@ func (u *run) partly(name string, v int) (change, bool) {
 	if slash <= 0 {
 		return change{}, false
 	}
-	renamed, err := u.o.Prefix(name[:slash])
+	renamed, err := u.start(name[:slash])
 	return change{0, slash, renamed}, err == nil
+}
+
+// start is what the beginning of a name becomes, by a name that begins so: the way back
+// then gives the shortest one. Where such a name becomes one of nothing but its end,
+// docker.io/library/x, the beginning is asked about by itself.
+func (u *run) start(prefix string) (string, error) {
+	const leaf = "/x"
+	if name, err := u.rename(prefix + leaf); err == nil {
+		if start, ok := strings.CutSuffix(name, leaf); ok {
+			return start, nil
+		}
+	}
+	return u.o.Prefix(prefix)
 }
 
 // maxName bounds a name with variables in it, in bytes, as each may have another one in
