@@ -62,7 +62,7 @@ func (u *run) rules(d dialect) {
 		case kubernetes:
 			u.kubernetes(&v, id)
 		case kustomize:
-			u.kustomize(id)
+			u.kustomize(&v, id)
 		case compose:
 			u.compose(id)
 		case github:
@@ -259,9 +259,16 @@ func (u *run) parameter(id, entry int32) {
 	}
 }
 
-// kustomize deals with a field of a kustomization: the images that it puts in.
-func (u *run) kustomize(id int32) {
+// kustomize deals with a field of a kustomization: the images that it puts in, and the
+// values of charts.
+func (u *run) kustomize(v *valueRules, id int32) {
 	t := &u.tree
+	for zone := t.nodes[id].parent; zone != 0; zone = t.nodes[zone].parent {
+		if string(t.keyOf(zone)) == "valuesInline" {
+			v.leaf(zone, id)
+			return
+		}
+	}
 	entry := t.nodes[id].parent
 	if !t.under(entry, "images") || t.nodes[t.nodes[entry].parent].parent != 0 {
 		return

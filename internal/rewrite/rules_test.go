@@ -164,7 +164,7 @@ func TestKindsThatAreKnown(t *testing.T) {
 
 func TestPathsOfOnesOwn(t *testing.T) {
 	var paths []Path
-	for _, s := range []string{"Thing: spec.foo[*].image", "Thing.example.com: spec.base = prefix", "*: spec.\"dotted.key\".*", "Other: a.**.b"} {
+	for _, s := range []string{"Thing: spec.foo[*].image", "Thing.example.com: spec.base = prefix", "*: spec.\"dotted.key\".*", "Root: $.spec.x", "Dot: .spec.x", "Other: a.**.b"} {
 		p, err := ParsePath(s)
 		if strings.HasSuffix(s, "*") {
 			if err == nil {
@@ -180,6 +180,7 @@ func TestPathsOfOnesOwn(t *testing.T) {
 	checkRules(t, Options{Paths: paths}, []ruleCase{
 		{"of a list", "", "apiVersion: example.com/v1\nkind: Thing\nspec:\n  foo:\n  - image: «a»\n  bar:\n  - image: b\n  base: «q.io»\n", ""},
 		{"of another group", "", "apiVersion: v1\nkind: Thing\nspec:\n  foo: [{image: «a»}]\n  base: q.io\n", ""},
+		{"from a root that is written", "", "apiVersion: v1\nkind: Root\nspec: {x: «a»}\n---\napiVersion: v1\nkind: Dot\nspec: {x: «b»}\n", ""},
 		{"of any depth", "", "apiVersion: v1\nkind: Other\na:\n  b: «a»\n  c:\n  - b: «b»\nb: c\n", ""},
 	})
 	for _, s := range []string{"", "Thing", "Thing:", ": a", "a b: c", "Thing: a..b", "Thing: a[0]", "Thing: [*]", "Thing: a.", "Thing: **", "Thing: \"a", "Thing: a = b", "Thing: a]b", "Thing: a b"} {
@@ -195,6 +196,7 @@ func TestKustomize(t *testing.T) {
 		{"without newName it is told", "", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nimages:\n- name: a/b\n  newTag: v1\n", "a/b: matcher"},
 		{"it is told by its images", "", "images:\n- name: a\n  newName: «b»\n", ""},
 		{"and where they have new tags alone", "", "namePrefix: x-\nimages:\n- name: a/b\n  newTag: v1\n", "a/b: matcher"},
+		{"values of a chart in it", "kustomization.yaml", "helmCharts:\n- name: x\n  repo: https://example.com/a\n  valuesInline:\n    image:\n      repository: «a/b»\n      tag: x\n    sidecar: {image: «c:1»}\nimages: []\n", ""},
 		{"names of other things stay", "kustomization.yml", "configMapGenerator:\n- name: a\nimages: []\n", ""},
 	})
 }
