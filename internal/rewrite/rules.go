@@ -150,7 +150,7 @@ func (u *run) kubernetes(v *valueRules, id int32) {
 		return
 	}
 	part := key == "repository" && v.imageKey(parent) && strings.Contains(t.text(id), "/") && v.isName(t.text(id))
-	if part || endsInImage([]byte(key)) && looksLikeImage(t.text(id)) {
+	if (part || endsInImage([]byte(key)) && looksLikeImage(t.text(id))) && t.first(object, id) != "status" {
 		u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: NoRule})
 	}
 }
@@ -250,8 +250,10 @@ func (u *run) parameter(id, entry int32) {
 		return false
 	}
 	switch {
-	case endsInImage([]byte(last)) && looksLikeImage(t.text(id)):
+	case endsInImage([]byte(last)) && looksLikeImage(t.text(id)), last == "name" && strings.HasSuffix(strings.ToLower(base), "image."):
 		u.name(id)
+	case strings.EqualFold(last, "image") && looksLikeImage(t.text(id)+":x"):
+		u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: NoRule})
 	case last == "repository" && strings.HasSuffix(strings.ToLower(base), "image.") && !has("registry"):
 		u.name(id)
 	case last == "imageRegistry" || last == "registry" && has("repository"):
