@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -52,6 +51,7 @@ func newRewriteCommand() *cobra.Command {
 	f.StringArrayVar(&o.paths, "path", nil, text("`FIELD` that names an image too, such as 'MyKind: spec.foo[*].image'; may be repeated", "另一个镜像字段 `FIELD`，例如 'MyKind: spec.foo[*].image'；可重复"))
 	f.StringVar(&o.pathFile, "path-file", "", text("`FILE` with one such field a line", "此类字段的文件 `FILE`，每行一个"))
 	f.BoolVarP(&o.quiet, "quiet", "q", false, text("do not tell what could not be decided", "不说明无法确定的内容"))
+	cmd.MarkFlagsMutuallyExclusive("in-place", "check", "diff", "list")
 	return cmd
 }
 
@@ -105,9 +105,6 @@ func (o rewriteOptions) run(cmd *cobra.Command, args []string) error {
 func (j *rewriteJob) prepare() error {
 	if j.output != "text" && j.output != "json" {
 		return usagef(text("--output is text or json, not %q", "--output 应为 text 或 json，而不是 %q"), j.output)
-	}
-	if modes := []bool{j.inPlace, j.check, j.diff, j.list}; len(slices.DeleteFunc(modes, func(said bool) bool { return !said })) > 1 {
-		return usagef("%s", text("--in-place, --check, --diff and --list are for one at a time", "--in-place、--check、--diff、--list 只能用一个"))
 	}
 	if j.output == "json" && !j.list {
 		return usagef("%s", text("--output json is for --list", "--output json 用于 --list"))
