@@ -15,6 +15,7 @@ func fields() []string {
 		"image", "reference", "newName", "name", "repository", "registry", "repo", "imageRegistry", "imageRepository",
 		"image_repository", "image_registry", "hub", "source", "uses", "container", "services", "images", "value",
 		"values", "valuesContent", "dockerfile_inline",
+		"imageName", "image_name", "imageRepo", "image_repo", "imageRef", "imageReference", "imageURI", "imageUrl", "imageURL",
 	}
 }
 
@@ -36,6 +37,10 @@ func (u *run) rules(d dialect) {
 	}
 	for id := range place(len(t.nodes)) {
 		n := &t.nodes[id]
+		if d == helmValues && n.kind != scalarNode && bytes.HasSuffix(t.keyOf(id), []byte("mages")) {
+			v.images(id)
+			continue
+		}
 		if id == 0 || n.kind == sequenceNode {
 			continue
 		}
