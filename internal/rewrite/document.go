@@ -149,7 +149,7 @@ func (u *run) document(s *scanner, start, end int, odd bool, d dialect) (more in
 		begin = after(u.src, start)
 	}
 	begin, anything := firstLine(u.src, begin, end)
-	if !anything {
+	if !anything || directives(u.src, begin, end) {
 		return 0
 	}
 	t.reset(u.src)
@@ -164,7 +164,7 @@ func (u *run) document(s *scanner, start, end int, odd bool, d dialect) (more in
 	}
 	if err != nil {
 		reason := Unreadable
-		if bytes.Contains(u.src[start:end], []byte("{{")) {
+		if isTemplate(u.src[start:end]) {
 			reason = Template
 		}
 		u.find(place(begin), Finding{Reason: reason, Err: err})
@@ -191,6 +191,24 @@ func firstLine(src []byte, p, end int) (int, bool) {
 		p = min(after(src, text), end)
 	}
 	return p, false
+}
+
+// directives tells whether from a line on there is nothing but directives of YAML, which
+// are for the next document.
+func directives(src []byte, p, end int) bool {
+	for more := true; more; p, more = firstLine(src, after(src, p), end) {
+		if src[p] != '%' {
+			return false
+		}
+	}
+	return true
+}
+
+// isTemplate tells whether a text has the brackets of templates, which are not those of
+// workflows: ${{ x }}.
+func isTemplate(text []byte) bool {
+	brackets := []byte("{{")
+	return bytes.Count(text, brackets) > bytes.Count(text, []byte("${{"))
 }
 
 // markObjects finds the Kubernetes objects of a document, also those within others.

@@ -129,6 +129,8 @@ func TestKubernetes(t *testing.T) {
 		{"a port that is a variable", "", pod + "image: localhost:${PORT}/a\n", "localhost:${PORT}/a: variable"},
 		{"a variable with a default", "", pod + "image: ${IMAGE:-«a:1»}\n  - image: ${IMAGE-«b»}\n  - image: ${IMAGE:?c}\n  - image: ${A:-${B}}\n", "${IMAGE:?c}: variable, ${A:-${B}}: variable"},
 		{"a template", "", "{{- if .Values.x }}\n" + pod + "image: a\n{{- end }}\n", ": template"},
+		{"directives of YAML", "", "%YAML 1.2\n# ours\n%TAG ! tag:example.com:\n---\n" + pod + "image: «a»\n", ""},
+		{"a wrong workflow is no template", "", "on: push\njobs:\n  a: {container: x\n  b: ${{ c }}\n", ": unreadable"},
 		{"a template in a value", "", pod + "image: {{ .Values.image }}\n", ": template"},
 		{"a template in quotes", "", pod + "image: \"{{ .Values.image }}\"\n", "{{ .Values.image }}: variable"},
 		{"a field nobody knows", "", "apiVersion: example.com/v1\nkind: Thing\nspec:\n  image: a/b:1\n  sidecarImage: c:1\n  image2: d:1\n  otherImage: e\n", "a/b:1: no rule, c:1: no rule"},
