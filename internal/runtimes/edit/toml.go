@@ -42,6 +42,10 @@ func setTOML(src []byte, s Set) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if out, err := proven(d.set(s), meant); err == nil {
+		return out, nil
+	}
+	d.anew = true
 	return proven(d.set(s), meant)
 }
 
@@ -132,6 +136,7 @@ func remove(v map[string]any, path []string) bool {
 // A tomlFile is a valid document.
 type tomlFile struct {
 	text, bom, eol string
+	anew           bool // lists that become longer are written anew
 	all            []tomlEntry
 }
 
@@ -205,7 +210,7 @@ func (d *tomlFile) set(s Set) string {
 	for i, e := range d.all {
 		switch {
 		case !e.header && slices.Equal(e.path, s.Path):
-			if list, ok := s.Value.(List); ok {
+			if list, ok := s.Value.(List); ok && !d.anew {
 				value = d.longer(e, list, value)
 			}
 			return d.bom + d.text[:e.at] + value + d.text[e.endedAt:]
