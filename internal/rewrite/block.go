@@ -48,7 +48,7 @@ func (t *tree) block(id int32) (b block, ok bool) {
 		}
 		b.add(t.src, begin+indent, after(t.src, begin))
 	}
-	return b, indent > 0
+	return b, true
 }
 
 func (b *block) add(src []byte, start, end int) {
@@ -74,13 +74,18 @@ func (t *tree) onlyLine(id int32) (start, end int32) {
 	return place(b.source[0]), place(b.source[0] + len(text))
 }
 
-// embedded deals with a literal block that is a document of its own.
+// embedded deals with a literal block, or a line, that is a document of its own.
 func (u *run) embedded(id int32, read func(*run)) {
 	t := &u.tree
 	n := &t.nodes[id]
+	if n.kind != scalarNode || n.start == 0 {
+		return
+	}
 	b, ok := t.block(id)
-	if n.kind != scalarNode || n.style != opaque || n.start == 0 {
-		return // a word or two
+	if n.style != opaque { // it is one line
+		start, end := t.inner(id)
+		b.add(t.src, int(start), int(end))
+		ok = true
 	}
 	if !ok || b.folded {
 		u.find(n.start, Finding{Field: t.field(id), Reason: Escaped})

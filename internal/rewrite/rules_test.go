@@ -158,6 +158,7 @@ func TestKindsThatAreKnown(t *testing.T) {
 		{"values of Flux", "", head("helm.toolkit.fluxcd.io/v2", "HelmRelease") + "spec:\n  values:\n    image:\n      repository: «a/b»\n      tag: x\n", ""},
 		{"values of Argo CD as text", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      values: |\n        # ours\n        image:\n          repository: «a/b» # why\n          tag: x\n\n        sidecar: {image: '«c:1»'}\n    path: x\n  sources:\n  - helm:\n      values: |-\n          image: «d:1»\n", ""},
 		{"values of Argo CD as text that cannot be read", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      values: \"image:\\n  repository: a/b\\n\"\n", ": escaped"},
+		{"values of Argo CD as text on one line, and none", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  sources:\n  - helm: {values: \"image: «a:1»\"}\n  - helm:\n      values: |\n  - helm:\n      values: ''\n  - helm: {values: x}\n  - helm:\n      values: >\n        image: a:1\n", ": escaped"},
 		{"values as text of k3s", "", head("helm.cattle.io/v1", "HelmChart") + "spec:\n  valuesContent: |-\n    image:\n      repository: «a/b»\n      tag: x\n", ""},
 		{"names that Flux puts in", "", head("kustomize.toolkit.fluxcd.io/v1", "Kustomization") + "spec:\n  images:\n  - name: a\n    newName: «b/a»\n---\n" + head("helm.toolkit.fluxcd.io/v2", "HelmRelease") + "spec:\n  postRenderers:\n  - kustomize:\n      images:\n      - {name: a, newName: «q.io/a», newTag: x}\n", ""},
 		{"kubelets of kubeadm", "", head("kubeadm.k8s.io/v1beta3", "JoinConfiguration") + "nodeRegistration:\n  kubeletExtraArgs:\n    pod-infra-container-image: «registry.k8s.io/pause:3.9»\n", ""},
@@ -239,7 +240,7 @@ func TestCompose(t *testing.T) {
 		{"a default with a default in it", "", "services:\n  a:\n    image: ${IMAGE:-«a»:${TAG:-1}}\n  b:\n    image: ${IMAGE:-${OTHER:-«b»}}\n", ""},
 		{"a default that is a piece of a name", "", "services:\n  a:\n    image: ${TEAM:-library}/a\n  b:\n    image: ${REGISTRY:-}b\n  c:\n    image: ${A:-c:1}:${B}\n  d:\n    image: ${A:-d}x:1\n  e:\n    image: ${A:-«q.io»}/${B:-x}/e\n", "${TEAM:-library}/a: variable, ${REGISTRY:-}b: variable, ${A:-c:1}:${B}: variable, ${A:-d}x:1: variable"},
 		{"images that a build is given", "", "services:\n  a:\n    build:\n      context: .\n      additional_contexts:\n        base: docker-image://«a:1»\n        other: ../x\n  b:\n    build:\n      additional_contexts:\n      - base=docker-image://«b»\n      - x=y:1\n", ""},
-		{"a Dockerfile in a Compose file", "", "services:\n  a:\n    build:\n      dockerfile_inline: |\n        FROM «a» AS x\n\n        COPY --from=«b:1» / /\n        FROM x\n  c:\n    image: «c»\n", ""},
+		{"a Dockerfile in a Compose file", "", "services:\n  a:\n    build:\n      dockerfile_inline: |\n        FROM «a» AS x\n\n        COPY --from=«b:1» / /\n        FROM x\n  c:\n    image: «c»\n  d:\n    build: {dockerfile_inline: FROM «d»}\n", ""},
 		{"names of other things stay", "", "name: x\nservices:\n  a:\n    image: «a»\n    environment: {image: b}\nnetworks: {image: {}}\n", ""},
 	})
 }
