@@ -3,6 +3,7 @@ package rewrite
 import (
 	"bytes"
 	"errors"
+	"slices"
 )
 
 // What the scanner says of a document.
@@ -15,6 +16,9 @@ var (
 const (
 	maxDepth = 500  // of nesting
 	maxKey   = 1000 // of a key, in bytes: YAML allows 1024 characters
+
+	largeDocument = 1 << 20 // in bytes
+	bytesPerNode  = 24      // about, in JSON and YAML
 )
 
 // A level is a collection in block style whose end is not known yet.
@@ -44,6 +48,9 @@ type scanner struct {
 func (s *scanner) scan(t *tree, start, end int) error {
 	s.tree, s.end, s.stack, s.pending, s.owned = t, end, s.stack[:0], 0, false
 	s.asked, s.feed, s.more = 0, -1, 0
+	if end-start > largeDocument { // growing by and by copies all that there is each time
+		t.nodes = slices.Grow(t.nodes, (end-start)/bytesPerNode)
+	}
 	if s.strange && strangeBreaks(t.src[start:end]) {
 		return errUnusual
 	}
