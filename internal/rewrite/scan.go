@@ -278,19 +278,6 @@ func (s *scanner) value(id int32, p, above int) (int, error) {
 	return s.restOfLine(end)
 }
 
-// another tells whether a JSON document follows the one that ends at p. No YAML may, but
-// programs write one after another, and kubectl reads that.
-func (s *scanner) another(p int) bool {
-	for p < s.end && (isBlank(s.src[p]) || isBreak(s.src[p])) {
-		p++
-	}
-	if s.nodes[0].kind != mappingNode || s.strange || p == s.end || s.src[p] != '{' {
-		return false
-	}
-	s.more = p
-	return true
-}
-
 // properties passes over an anchor and a tag before a value, and notes the anchor.
 func (s *scanner) properties(id int32, p int) (int, error) {
 	anchored, tagged := false, false
