@@ -10,6 +10,12 @@ func completions(root *cobra.Command) {
 		"style":  {"path", "host"},
 		"output": {"text", "json"},
 	}
+	switch root.Name() {
+	case "rewrite":
+		words["format"] = []string{"auto", "yaml", "dockerfile"}
+	case "save":
+		words["format"] = []string{"oci", "docker"}
+	}
 	for flag, list := range words {
 		if root.Flags().Lookup(flag) == nil {
 			continue

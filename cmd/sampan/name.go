@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,8 +22,8 @@ func newNameCommand() *cobra.Command {
 		Use:   "name IMAGE...",
 		Short: text("Tell what an image is called at the mirror", "说明镜像在镜像站上的名字"),
 		Long: text(
-			"Print the name at the mirror of each image, in the order given; with --reverse, the own name of each\nname at the mirror. Without images, or for \"-\", names are read from standard input, one a line; what follows\na # is no name. No server is asked.\n\nThe exit code is 0 when every name could be told, 1 when some could not, and 2 for a mistake in the command.",
-			"按给出的顺序打印每个镜像在镜像站上的名字；使用 --reverse 时，打印镜像站名字对应的原名。不给出镜像或\n给出 \"-\" 时，从标准输入读取名字，每行一个，# 之后为注释。不访问任何服务器。\n\n退出码：0 表示全部得出，1 表示有些名字无法得出，2 表示命令有误。"),
+			"Print the name at the mirror of each image, in the order given; with --reverse, the own name of each\nname at the mirror. Without images, or for \"-\", names are read from standard input, one a line; what follows\na # is no name. No server is asked. With --reverse and no mirror named, mirror.example.com/docker.io/… is a\nname at mirror.example.com.\n\nThe exit code is 0 when every name could be told, 1 when some could not, and 2 for a mistake in the command.",
+			"按给出的顺序打印每个镜像在镜像站上的名字；使用 --reverse 时，打印镜像站名字对应的原名。不给出镜像或\n给出 \"-\" 时，从标准输入读取名字，每行一个，# 之后为注释。不访问任何服务器。使用 --reverse 且未指定\n镜像站时，mirror.example.com/docker.io/… 视为 mirror.example.com 上的名字。\n\n退出码：0 表示全部得出，1 表示有些名字无法得出，2 表示命令有误。"),
 		Example: "  sampan name --mirror mirror.example.com nginx:alpine\n" +
 			"  sampan name --reverse --mirror mirror.example.com mirror.example.com/docker.io/library/nginx:alpine\n" +
 			"  kubeadm config images list | sampan name",
@@ -106,6 +107,7 @@ func (o nameOptions) name(m *client.Mirror, image string) (imageName, error) {
 	}
 	n := imageName{Input: image}
 	if o.reverse {
+		m = o.itself(m, ref)
 		if ref, err = m.Original(image); err != nil {
 			return imageName{}, plain(err)
 		}
@@ -127,6 +129,21 @@ func (o nameOptions) name(m *client.Mirror, image string) (imageName, error) {
 	n.Path, _ = m.NameIn(ref, mirror.PathStyle) // empty where there is none of that style
 	n.Host, _ = m.NameIn(ref, mirror.HostStyle)
 	return n, nil
+}
+
+// itself is the mirror of a name that says where it is, as HOST/docker.io/library/nginx
+// does, where the person named none.
+func (o nameOptions) itself(m *client.Mirror, ref oci.Reference) *client.Mirror {
+	first, _, more := strings.Cut(ref.Repository.Path(), "/")
+	known := func(r oci.Registry) bool { return r.String() == first }
+	if !m.Assumed || m.Has(ref) || !more || !slices.ContainsFunc(m.Registries(), known) {
+		return m
+	}
+	o.client.set.Mirror = ref.Repository.Registry().String()
+	if other, err := o.client.open(); err == nil {
+		return other
+	}
+	return m
 }
 
 // unservedName says what a person can do where the mirror is not known to serve a

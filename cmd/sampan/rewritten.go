@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"sampan/internal/oci"
 	"sampan/internal/rewrite"
@@ -199,8 +200,9 @@ func readRewritable(in io.Reader, name string) ([]byte, error) {
 	return b, err
 }
 
-// replaceFile puts a file in the place of another, whole or not at all, with its mode.
-// What a link leads to is replaced, not the link.
+// replaceFile puts a file in the place of another, whole or not at all, with its mode
+// and, where this user may give files away, its owner. What a link leads to is replaced,
+// not the link.
 func replaceFile(name string, content []byte) error {
 	path, err := filepath.EvalSymlinks(name)
 	if err != nil {
@@ -215,6 +217,9 @@ func replaceFile(name string, content []byte) error {
 		return err
 	}
 	defer os.Remove(temporary.Name()) //nolint:errcheck // it is gone after the renaming
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		_ = temporary.Chown(int(owner.Uid), int(owner.Gid)) // only root may
+	}
 	_, err = temporary.Write(content)
 	err = errors.Join(err, temporary.Chmod(info.Mode().Perm()), temporary.Sync(), temporary.Close())
 	if err != nil {

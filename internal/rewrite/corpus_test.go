@@ -172,6 +172,28 @@ func TestRealFilesComeBackByteForByte(t *testing.T) {
 	}
 }
 
+// Names whose end is not written come back too, though the mirror could be given less.
+func TestBeginningsOfNamesComeBack(t *testing.T) {
+	there, back := rewriters(t, person(t, "path"))
+	thereByHost, backByHost := rewriters(t, person(t, "host"))
+	for name, in := range map[string]string{
+		"Dockerfile":   "ARG IMG=a\nARG REGISTRY=docker.io/library/\nARG TEAM=team/\nFROM docker.io/library/${IMG}:1\nFROM team/${IMG}\nFROM docker.io/${IMG}:1\nFROM ${REGISTRY}nginx:1\nFROM ${TEAM}app\nFROM ${MIRROR:-docker.io}/library/redis\n",
+		"compose.yaml": "services:\n  a: {image: \"docker.io/library/${IMG}:1\"}\n  b: {image: \"team/${IMG}:1\"}\n  c: {image: \"docker.io/${IMG}:1\"}\n  d: {image: \"${REGISTRY:-docker.io/library}/${IMG}\"}\n  e: {image: \"${REPO:-nginx}:${TAG:-1}\"}\n  f: {image: \"quay.io/${TEAM}/x\"}\n",
+	} {
+		res := rewritten(t, there, name, []byte(in))
+		if got := strings.Count(string(res.Out), address); got != 6 {
+			t.Errorf("%d names at the mirror in\n%s", got, res.Out)
+		}
+		if own := rewritten(t, back, name, res.Out); string(own.Out) != in || len(own.Undecided) > 0 {
+			t.Errorf("it comes back as\n%s\nfrom\n%s\nwith %+v", own.Out, res.Out, own.Undecided)
+		}
+		res = rewritten(t, thereByHost, name, []byte(in))
+		if own := rewritten(t, backByHost, name, res.Out); string(own.Out) != in || len(own.Undecided) > 0 {
+			t.Errorf("in host style it comes back as\n%s\nfrom\n%s\nwith %+v", own.Out, res.Out, own.Undecided)
+		}
+	}
+}
+
 // The tests of this file would be content with nothing: this is what there is at least.
 func TestTheCorpusIsLarge(t *testing.T) {
 	there, _ := rewriters(t, person(t, "path"))

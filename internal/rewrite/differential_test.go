@@ -51,7 +51,7 @@ func compare(t *testing.T, src string) (scanned bool) {
 	fast.reset([]byte(src))
 	slow.reset([]byte(src))
 	s := scanner{strange: true}
-	if err := s.scan(&fast, first, len(src)); err != nil {
+	if err := s.scan(&fast, first, len(src)); err != nil || s.more > 0 {
 		return false
 	}
 	if err := parse(&slow, start, len(src)); err != nil {

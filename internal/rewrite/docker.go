@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"errors"
+	"strings"
 
 	"sampan/internal/rewrite/dockerfile"
 )
@@ -24,6 +25,10 @@ func (u *run) dockerfile() {
 			rename = u.o.Prefix
 		}
 		text, ok, err := s.Replacement(rename)
+		if bare, begins := strings.CutSuffix(string(u.src[s.Start:s.End]), "/"); err == nil && !ok && begins {
+			text, err = u.o.Prefix(bare)
+			text, ok = text+"/", err == nil
+		}
 		if err == nil && !ok {
 			err = errTail
 		}

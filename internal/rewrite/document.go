@@ -91,7 +91,9 @@ func (u *run) yaml(d dialect) {
 	s := scanner{strange: strangeBreaks(u.src)}
 	for start < len(u.src) {
 		end, next, odd := document(u.src, start)
-		u.document(&s, start, end, odd, d)
+		for more := u.document(&s, start, end, odd, d); more > 0; {
+			more = u.document(&s, more, end, false, d)
+		}
 		start = next
 	}
 }
@@ -138,21 +140,23 @@ func eol(src []byte, p int) int {
 
 func after(src []byte, p int) int { return min(eol(src, p)+1, len(src)) }
 
-// document deals with src[start:end].
-func (u *run) document(s *scanner, start, end int, odd bool, d dialect) {
+// document deals with src[start:end], and tells where another JSON document begins in
+// it; 0 where none does.
+func (u *run) document(s *scanner, start, end int, odd bool, d dialect) (more int) {
 	t := &u.tree
 	begin := start
 	if !odd && isMarker(u.src, start, "---") {
 		begin = after(u.src, start)
 	}
 	begin, anything := firstLine(u.src, begin, end)
-	if !anything {
-		return
+	if !anything || directives(u.src, begin, end) {
+		return 0
 	}
 	t.reset(u.src)
 	err := errUnusual
 	if !odd && u.src[begin] != '%' {
 		err = s.scan(t, begin, end)
+		more = s.more
 	}
 	if err == errUnusual { //nolint:errorlint // the scanner returns it bare
 		t.reset(u.src)
@@ -160,17 +164,18 @@ func (u *run) document(s *scanner, start, end int, odd bool, d dialect) {
 	}
 	if err != nil {
 		reason := Unreadable
-		if bytes.Contains(u.src[start:end], []byte("{{")) {
+		if isTemplate(u.src[start:end]) {
 			reason = Template
 		}
 		u.find(place(begin), Finding{Reason: reason, Err: err})
-		return
+		return 0
 	}
 	t.markObjects()
 	if d == unknown || d == nothing && t.nodes[0].object {
 		d = t.dialect()
 	}
 	u.rules(d)
+	return more
 }
 
 // firstLine is the start of the first line that is not blank and no comment.
@@ -186,6 +191,24 @@ func firstLine(src []byte, p, end int) (int, bool) {
 		p = min(after(src, text), end)
 	}
 	return p, false
+}
+
+// directives tells whether from a line on there is nothing but directives of YAML, which
+// are for the next document.
+func directives(src []byte, p, end int) bool {
+	for more := true; more; p, more = firstLine(src, after(src, p), end) {
+		if src[p] != '%' {
+			return false
+		}
+	}
+	return true
+}
+
+// isTemplate tells whether a text has the brackets of templates, which are not those of
+// workflows: ${{ x }}.
+func isTemplate(text []byte) bool {
+	brackets := []byte("{{")
+	return bytes.Count(text, brackets) > bytes.Count(text, []byte("${{"))
 }
 
 // markObjects finds the Kubernetes objects of a document, also those within others.
@@ -220,7 +243,7 @@ func (t *tree) dialect() dialect {
 		return compose
 	case t.mappings("jobs") && (t.get(0, "on") != 0 || t.get(0, "name") != 0), t.get(0, "runs") != 0 && t.get(0, "name") != 0:
 		return github
-	case t.get(0, "images") != 0 && (t.get(0, "resources") != 0 || t.get(0, "bases") != 0):
+	case t.isKustomization():
 		return kustomize
 	case t.isGitLab():
 		return gitlab
@@ -242,6 +265,16 @@ func (t *tree) mappings(key string) bool {
 		}
 	}
 	return true
+}
+
+// isKustomization tells whether a document has images as kustomizations have them.
+func (t *tree) isKustomization() bool {
+	images := t.get(0, "images")
+	if images == 0 || t.get(0, "resources") != 0 || t.get(0, "bases") != 0 {
+		return images != 0
+	}
+	first := t.nodes[images].first
+	return t.nodes[images].kind == sequenceNode && t.get(first, "name") != 0 && (t.get(first, "newName") != 0 || t.get(first, "newTag") != 0)
 }
 
 func (t *tree) isGitLab() bool {

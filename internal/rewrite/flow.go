@@ -76,6 +76,19 @@ func (s *scanner) flow(id int32, p int) (int, error) {
 	}
 }
 
+// another tells whether a JSON document follows the one that ends at p. No YAML may, but
+// programs write one after another, and kubectl reads that.
+func (s *scanner) another(p int) bool {
+	for p < s.end && (isBlank(s.src[p]) || isBreak(s.src[p])) {
+		p++
+	}
+	if s.nodes[0].kind != mappingNode || s.strange || p == s.end || s.src[p] != '{' {
+		return false
+	}
+	s.more = p
+	return true
+}
+
 // bracket makes a node the collection that begins at p.
 func (s *scanner) bracket(id int32, p int) {
 	n := &s.nodes[id]

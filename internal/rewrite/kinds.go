@@ -8,6 +8,8 @@ const knownKinds = `
 ClusterConfiguration.kubeadm.k8s.io: imageRepository = prefix
 ClusterConfiguration.kubeadm.k8s.io: dns.imageRepository = prefix
 ClusterConfiguration.kubeadm.k8s.io: etcd.local.imageRepository = prefix
+InitConfiguration.kubeadm.k8s.io: nodeRegistration.kubeletExtraArgs.pod-infra-container-image
+JoinConfiguration.kubeadm.k8s.io: nodeRegistration.kubeletExtraArgs.pod-infra-container-image
 KubeadmControlPlane: **.clusterConfiguration.**.imageRepository = prefix
 KubeadmControlPlaneTemplate: **.clusterConfiguration.**.imageRepository = prefix
 KubeadmConfig: **.clusterConfiguration.**.imageRepository = prefix
@@ -37,6 +39,9 @@ ArgoCD.argoproj.io: **.image
 Application.argoproj.io: **.helm.valuesObject = values
 ApplicationSet.argoproj.io: **.helm.valuesObject = values
 HelmRelease: spec.values = values
+HelmRelease: spec.postRenderers[*].kustomize.images[*].newName
+Kustomization.kustomize.toolkit.fluxcd.io: spec.images[*].newName
+HelmChart.helm.cattle.io: spec.jobImage
 IstioOperator: spec.hub = prefix
 IstioOperator: spec.values = values
 Task.tekton.dev: **.steps[*].image

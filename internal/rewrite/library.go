@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -23,8 +24,14 @@ func parse(t *tree, start, end int) error {
 	if end-start > maxUnusual {
 		return errLarge
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(t.src[start:end], &doc); err != nil {
+	var doc, more yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(t.src[start:end]))
+	if err := decoder.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %w", errUnusual, err)
+	}
+	if err := decoder.Decode(&more); err == nil {
+		return fmt.Errorf("%w: line %d: something follows the document", errUnusual, more.Line)
+	} else if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: %w", errUnusual, err)
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {

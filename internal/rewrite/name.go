@@ -43,9 +43,12 @@ func (u *run) scalar(id int32, decide func(text string) (change, Reason, error))
 		u.at[n.start] = true
 	}
 	start, end := t.inner(id)
+	if n.style == opaque {
+		start, end = t.onlyLine(id)
+	}
 	text := string(t.src[start:end])
 	switch {
-	case n.style == opaque:
+	case n.style == opaque && text == "":
 		if n.start > 0 { // the library may not know where it is
 			u.find(n.start, Finding{Field: t.field(id), Reason: Escaped})
 		}
@@ -124,27 +127,82 @@ func (u *run) partly(name string, v int) (change, bool) {
 	if slash <= 0 {
 		return change{}, false
 	}
-	renamed, err := u.o.Prefix(name[:slash])
+	renamed, err := u.start(name[:slash])
 	return change{0, slash, renamed}, err == nil
 }
 
-// otherwise decides about ${IMAGE:-name} and ${IMAGE-name}.
+// start is what the beginning of a name becomes, by a name that begins so: the way back
+// then gives the shortest one. Where such a name becomes one of nothing but its end,
+// docker.io/library/x, the beginning is asked about by itself.
+func (u *run) start(prefix string) (string, error) {
+	const leaf = "/x"
+	if name, err := u.rename(prefix + leaf); err == nil {
+		if start, ok := strings.CutSuffix(name, leaf); ok {
+			return start, nil
+		}
+	}
+	return u.o.Prefix(prefix)
+}
+
+// maxName bounds a name with variables in it, in bytes, as each may have another one in
+// its default.
+const maxName = 1000
+
+// otherwise decides about a name that begins with a variable that has a default:
+// ${IMAGE:-name} is a name, ${REPO:-name}:${TAG} is one without its tag, and
+// ${REGISTRY:-docker.io}/name begins with a registry.
 func (u *run) otherwise(name string) (change, bool) {
-	inner, ok := strings.CutPrefix(name, "${")
-	if !ok || !strings.HasSuffix(inner, "}") {
+	start, end := fallback(name)
+	if start == end || len(name) > maxName {
 		return change{}, false
 	}
-	inner = inner[:len(inner)-1]
-	dash := strings.IndexByte(inner, '-')
-	if dash <= 0 || strings.ContainsAny(inner, "${}") {
+	text, rest := name[start:end], name[end+1:]
+	if rest == "" {
+		c, reason, err := u.whole(text)
+		c.start, c.end = c.start+start, c.end+start
+		return c, reason == NotRenamed && err == nil
+	}
+	if variable(text) >= 0 {
 		return change{}, false
 	}
-	if variable := strings.TrimSuffix(inner[:dash], ":"); strings.ContainsAny(variable, ":/.?+ ") {
-		return change{}, false
+	bare := strings.TrimSuffix(text, "/")
+	switch tagged := rest[0] == ':' || rest[0] == '@'; {
+	case tagged && bare == text && !strings.Contains(rest, "/") && !strings.ContainsAny(text[strings.LastIndexByte(text, '/')+1:], ":@"):
+		renamed, err := u.rename(text)
+		return change{start, end, renamed}, err == nil
+	case !tagged && (rest[0] == '/') == (bare == text) && hasRegistry(bare+"/x"):
+		renamed, err := u.o.Prefix(bare)
+		return change{start, start + len(bare), renamed}, err == nil
 	}
-	start := len("${") + dash + 1
-	renamed, err := u.rename(inner[dash+1:])
-	return change{start, len(name) - 1, renamed}, err == nil
+	return change{}, false
+}
+
+// fallback is where in a text that begins with ${NAME:-default} or ${NAME-default} the
+// default is; name[end] is the bracket behind it. Equal offsets mean that there is none.
+func fallback(name string) (start, end int) {
+	if !strings.HasPrefix(name, "${") {
+		return 0, 0
+	}
+	i := len("${")
+	for i < len(name) && (isLetter(name[i]) || name[i] == '_' || '0' <= name[i] && name[i] <= '9') {
+		i++
+	}
+	rest := strings.TrimPrefix(name[i:], ":")
+	if i == len("${") || !strings.HasPrefix(rest, "-") {
+		return 0, 0
+	}
+	start = len(name) - len(rest) + 1
+	for end, depth := start, 1; end < len(name); end++ {
+		switch {
+		case name[end] == '}':
+			if depth--; depth == 0 {
+				return start, end
+			}
+		case strings.HasPrefix(name[end:], "${"):
+			depth++
+		}
+	}
+	return 0, 0
 }
 
 // beginning decides about the beginning of names.

@@ -35,7 +35,7 @@ var ErrPath = errors.New("not a path")
 // ParsePath reads "KIND: spec.foo[*].image", or "KIND.GROUP: …" for the kind of one
 // group, or "*: …" for all. A step of the path is a key, "*" for any, "**" for any
 // number of steps, or "[*]" for the elements of a list; a key with dots is written in
-// double quotes. " = prefix" behind it says that the field is the beginning of names,
+// double quotes; "$." or "." may stand in front. " = prefix" behind it says that the field is the beginning of names,
 // such as a registry, and " = values" that Helm values are below it.
 func ParsePath(s string) (Path, error) {
 	kind, rest, ok := strings.Cut(s, ":")
@@ -56,7 +56,11 @@ func ParsePath(s string) (Path, error) {
 			return Path{}, fmt.Errorf("%w: %q: behind = is prefix or values", ErrPath, s)
 		}
 	}
-	rest = strings.TrimPrefix(strings.TrimSpace(rest), ".")
+	rest = strings.TrimSpace(rest)
+	if root, ok := strings.CutPrefix(rest, "$."); ok {
+		rest = root
+	}
+	rest = strings.TrimPrefix(rest, ".")
 	for rest != "" {
 		step, more, err := cutStep(rest)
 		if err != nil {

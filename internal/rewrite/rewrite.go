@@ -25,6 +25,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"sampan/internal/oci"
 	"sampan/internal/rewrite/dockerfile"
 )
 
@@ -33,6 +34,8 @@ type Options struct {
 	// Rename turns an image name, with tag and digest or without, into the one to
 	// write; the name itself means that it is to stay. An error means that this
 	// cannot be decided, and is reported. It must not depend on anything but the name.
+	// A tag stays as it is and makes no difference to the rest: for names that differ in
+	// their tags alone it is asked once.
 	Rename func(name string) (string, error)
 	// Prefix does the same for the beginning of names, as kubeadm's imageRepository
 	// and the registry of Helm values are. nil asks Rename about a name below it.
@@ -153,7 +156,7 @@ func (r *Rewriter) Format(f Format, name string, in []byte) (*Result, error) {
 	if len(in) >= math.MaxInt32 {
 		return nil, ErrLarge
 	}
-	u := &run{Rewriter: r, src: in, renamed: make(map[string]answer), at: make(map[int32]bool)}
+	u := newRun(r, in)
 	if !utf8.Valid(in) || bytes.IndexByte(in, 0) >= 0 {
 		u.find(0, Finding{Reason: NotText})
 		return u.result(), nil
@@ -178,7 +181,12 @@ type run struct {
 	images  []Image
 	finds   []Finding
 	renamed map[string]answer // what Rename said
+	tagged  map[string]string // the same of names with tags, by the name before the tag, with its colon
 	at      map[int32]bool    // places that are dealt with
+}
+
+func newRun(r *Rewriter, src []byte) *run {
+	return &run{Rewriter: r, src: src, renamed: make(map[string]answer), tagged: make(map[string]string), at: make(map[int32]bool)}
 }
 
 type answer struct {
@@ -192,14 +200,35 @@ type edit struct {
 	text       string
 }
 
-// rename asks once for each name.
+// rename asks once for each name, and for all tags of one at once.
 func (u *run) rename(name string) (string, error) {
-	a, known := u.renamed[name]
-	if !known {
-		a.name, a.err = u.o.Rename(name)
-		u.renamed[name] = a
+	if a, known := u.renamed[name]; known {
+		return a.name, a.err
 	}
-	return a.name, a.err
+	repository, tag := cutTag(name)
+	if start, known := u.tagged[repository]; known && tag != "" {
+		return start + tag, nil
+	}
+	renamed, err := u.o.Rename(name)
+	if start, kept := strings.CutSuffix(renamed, ":"+tag); kept && tag != "" && err == nil {
+		u.tagged[repository] = start + ":"
+	} else {
+		u.renamed[name] = answer{renamed, err}
+	}
+	return renamed, err
+}
+
+// cutTag cuts a name behind the colon in front of its tag. The tag is empty where there
+// is none, or a digest too.
+func cutTag(name string) (repository, tag string) {
+	i := strings.LastIndexByte(name, ':') + 1
+	if i <= 1 || strings.IndexByte(name, '@') >= 0 {
+		return name, ""
+	}
+	if _, err := oci.ParseTag(name[i:]); err != nil {
+		return name, ""
+	}
+	return name[:i], name[i:]
 }
 
 func (u *run) find(offset int32, f Finding) {

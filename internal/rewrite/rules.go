@@ -14,11 +14,15 @@ func fields() []string {
 	return []string{
 		"image", "reference", "newName", "name", "repository", "registry", "repo", "imageRegistry", "imageRepository",
 		"image_repository", "image_registry", "hub", "source", "uses", "container", "services", "images", "value",
+		"values", "valuesContent", "dockerfile_inline",
+		"imageName", "image_name", "imageRepo", "image_repo", "imageRef", "imageReference", "imageURI", "imageUrl", "imageURL",
 	}
 }
 
 // kubernetesFields are those of them in Kubernetes objects.
-func kubernetesFields() []string { return []string{"image", "reference", "images", "value"} }
+func kubernetesFields() []string {
+	return []string{"image", "reference", "images", "value", "repository", "values", "valuesContent"}
+}
 
 // rules goes through a document and deals with what names an image.
 func (u *run) rules(d dialect) {
@@ -33,7 +37,15 @@ func (u *run) rules(d dialect) {
 	}
 	for id := range place(len(t.nodes)) {
 		n := &t.nodes[id]
+		if d == helmValues && n.kind != scalarNode && bytes.HasSuffix(t.keyOf(id), []byte("mages")) {
+			v.images(id)
+			continue
+		}
 		if id == 0 || n.kind == sequenceNode {
+			continue
+		}
+		if d == compose && string(t.keyOf(n.parent)) == "additional_contexts" {
+			u.context(id)
 			continue
 		}
 		key := t.keyOf(id)
@@ -55,7 +67,7 @@ func (u *run) rules(d dialect) {
 		case kubernetes:
 			u.kubernetes(&v, id)
 		case kustomize:
-			u.kustomize(id)
+			u.kustomize(&v, id)
 		case compose:
 			u.compose(id)
 		case github:
@@ -136,10 +148,14 @@ func (u *run) kubernetes(v *valueRules, id int32) {
 		if u.argo(id, key) {
 			return
 		}
+	case key == "valuesContent" && group == "helm.cattle.io":
+		u.embedded(id, asValues)
+		return
 	case kind == "ConfigMap" || kind == "Secret" || kind == "CustomResourceDefinition":
 		return
 	}
-	if endsInImage([]byte(key)) && looksLikeImage(t.text(id)) {
+	part := key == "repository" && v.imageKey(parent) && strings.Contains(t.text(id), "/") && v.isName(t.text(id))
+	if (part || endsInImage([]byte(key)) && looksLikeImage(t.text(id))) && t.first(object, id) != "status" {
 		u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: NoRule})
 	}
 }
@@ -213,9 +229,15 @@ func (u *run) argo(id int32, key string) bool {
 	case key == "value" && t.under(parent, "parameters"):
 		u.parameter(id, parent)
 		return true
+	case key == "values" && string(t.keyOf(parent)) == "helm":
+		u.embedded(id, asValues)
+		return true
 	}
 	return false
 }
+
+// asValues reads a text as Helm values.
+func asValues(in *run) { in.yaml(helmValues) }
 
 // parameter deals with a value of Helm that Argo CD sets by its path.
 func (u *run) parameter(id, entry int32) {
@@ -233,8 +255,10 @@ func (u *run) parameter(id, entry int32) {
 		return false
 	}
 	switch {
-	case endsInImage([]byte(last)) && looksLikeImage(t.text(id)):
+	case endsInImage([]byte(last)) && looksLikeImage(t.text(id)), last == "name" && strings.HasSuffix(strings.ToLower(base), "image."):
 		u.name(id)
+	case strings.EqualFold(last, "image") && looksLikeImage(t.text(id)+":x"):
+		u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: NoRule})
 	case last == "repository" && strings.HasSuffix(strings.ToLower(base), "image.") && !has("registry"):
 		u.name(id)
 	case last == "imageRegistry" || last == "registry" && has("repository"):
@@ -242,9 +266,16 @@ func (u *run) parameter(id, entry int32) {
 	}
 }
 
-// kustomize deals with a field of a kustomization: the images that it puts in.
-func (u *run) kustomize(id int32) {
+// kustomize deals with a field of a kustomization: the images that it puts in, and the
+// values of charts.
+func (u *run) kustomize(v *valueRules, id int32) {
 	t := &u.tree
+	for zone := t.nodes[id].parent; zone != 0; zone = t.nodes[zone].parent {
+		if string(t.keyOf(zone)) == "valuesInline" {
+			v.leaf(zone, id)
+			return
+		}
+	}
 	entry := t.nodes[id].parent
 	if !t.under(entry, "images") || t.nodes[t.nodes[entry].parent].parent != 0 {
 		return

@@ -116,13 +116,21 @@ func TestKubernetes(t *testing.T) {
 		{"an anchor elsewhere", "", "x-image: &i «a»\n" + pod + "image: *i\n", ""},
 		{"a tag of YAML", "", pod + "image: !!str «a»\n", ""},
 		{"an unusual document", "", pod + "? image\n    : «a»\n", ""},
-		{"over lines", "", pod + "image: >-\n      a\n  - image: \"a\\\n      b\"\n", ": escaped, : escaped"},
+		{"over lines", "", pod + "image: >-\n      a\n      b\n  - image: |\n      a\n  - image: \"a\\\n      b\"\n", ": escaped, : escaped, : escaped"},
+		{"a block of one line", "", pod + "image: >-\n      «a»\n  - image: |-\n        «b:1»\n\n  - image: >-  # why\n      «c»", ""},
+		{"a block of one line in an unusual document", "", pod + "image: >-\n      «a»\n  ? b\n", ""},
+		{"JSON documents one after another", "x.json", "{\"apiVersion\": \"v1\", \"kind\": \"Pod\",\n \"spec\": {\"containers\": [{\"image\": \"«a:1»\"}]}}\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": {\"containers\": [{\"image\": \"«b»\"}]}}\n\n{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": {\"containers\": [{\"image\": \"«c»\"}]}}", ""},
+		{"JSON documents on one line", "x.json", "{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": {\"containers\": [{\"image\": \"«a»\"}]}} {\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"spec\": {\"containers\": [{\"image\": \"«b»\"}]}}\n", ""},
+		{"what follows a document and is none is told", "x.json", "{\"image\": \"«a:1»\"}\n{\"image\": \"b:1\"\n", ": unreadable"},
+		{"repository and tag of what nobody knows", "", "apiVersion: example.com/v1\nkind: Thing\nspec:\n  image:\n    repository: q.io/a\n    tag: x\n  git: {repository: a/b}\n", "q.io/a: no rule"},
 		{"nothing", "", pod + "image:\n  - image: ''\n  - image: ~\n  - name: x\n", ""},
 		{"a variable in the tag", "", pod + "image: «a/b»:${TAG}\n  - image: \"«c»:{{inputs.parameters.tag}}\"\n  - image: «d»@${DIGEST:-x}\n", ""},
 		{"a variable in the name", "", pod + "image: «q.io/a»/${NAME}:1\n  - image: ${REGISTRY}/b\n  - image: c$NAME\n", "${REGISTRY}/b: variable, c$NAME: variable"},
 		{"a port that is a variable", "", pod + "image: localhost:${PORT}/a\n", "localhost:${PORT}/a: variable"},
 		{"a variable with a default", "", pod + "image: ${IMAGE:-«a:1»}\n  - image: ${IMAGE-«b»}\n  - image: ${IMAGE:?c}\n  - image: ${A:-${B}}\n", "${IMAGE:?c}: variable, ${A:-${B}}: variable"},
 		{"a template", "", "{{- if .Values.x }}\n" + pod + "image: a\n{{- end }}\n", ": template"},
+		{"directives of YAML", "", "%YAML 1.2\n# ours\n%TAG ! tag:example.com:\n---\n" + pod + "image: «a»\n", ""},
+		{"a wrong workflow is no template", "", "on: push\njobs:\n  a: {container: x\n  b: ${{ c }}\n", ": unreadable"},
 		{"a template in a value", "", pod + "image: {{ .Values.image }}\n", ": template"},
 		{"a template in quotes", "", pod + "image: \"{{ .Values.image }}\"\n", "{{ .Values.image }}: variable"},
 		{"a field nobody knows", "", "apiVersion: example.com/v1\nkind: Thing\nspec:\n  image: a/b:1\n  sidecarImage: c:1\n  image2: d:1\n  otherImage: e\n", "a/b:1: no rule, c:1: no rule"},
@@ -148,6 +156,14 @@ func TestKindsThatAreKnown(t *testing.T) {
 		{"Prometheus", "", head("monitoring.coreos.com/v1", "Prometheus") + "spec:\n  image: «a»\n  thanos: {image: «b»}\n  containers:\n  - image: «c»\n", ""},
 		{"Istio", "", head("install.istio.io/v1alpha1", "IstioOperator") + "spec:\n  hub: «docker.io/istio»\n  values:\n    global:\n      proxy: {image: proxyv2}\n", ""},
 		{"values of Flux", "", head("helm.toolkit.fluxcd.io/v2", "HelmRelease") + "spec:\n  values:\n    image:\n      repository: «a/b»\n      tag: x\n", ""},
+		{"values of Argo CD as text", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      values: |\n        # ours\n        image:\n          repository: «a/b» # why\n          tag: x\n\n        sidecar: {image: '«c:1»'}\n    path: x\n  sources:\n  - helm:\n      values: |-\n          image: «d:1»\n", ""},
+		{"values of Argo CD as text that cannot be read", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      values: \"image:\\n  repository: a/b\\n\"\n", ": escaped"},
+		{"values of Argo CD as text on one line, and none", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  sources:\n  - helm: {values: \"image: «a:1»\"}\n  - helm:\n      values: |\n  - helm:\n      values: ''\n  - helm: {values: x}\n  - helm:\n      values: >\n        image: a:1\n", ": escaped"},
+		{"values as text of k3s", "", head("helm.cattle.io/v1", "HelmChart") + "spec:\n  valuesContent: |-\n    image:\n      repository: «a/b»\n      tag: x\n", ""},
+		{"names that Flux puts in", "", head("kustomize.toolkit.fluxcd.io/v1", "Kustomization") + "spec:\n  images:\n  - name: a\n    newName: «b/a»\n---\n" + head("helm.toolkit.fluxcd.io/v2", "HelmRelease") + "spec:\n  postRenderers:\n  - kustomize:\n      images:\n      - {name: a, newName: «q.io/a», newTag: x}\n", ""},
+		{"kubelets of kubeadm", "", head("kubeadm.k8s.io/v1beta3", "JoinConfiguration") + "nodeRegistration:\n  kubeletExtraArgs:\n    pod-infra-container-image: «registry.k8s.io/pause:3.9»\n", ""},
+		{"bare words of Argo CD", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      parameters:\n      - {name: image.name, value: «a»}\n      - {name: x.image, value: b}\n      - {name: x.name, value: c}\n", "b: no rule"},
+		{"what a cluster says of itself stays", "", pod + "image: «a»\nstatus:\n  containerStatuses:\n  - image: docker.io/library/a:latest\n    imageID: docker.io/library/a@sha256:0\n", ""},
 		{"an element of a list", "", head("apps.kruise.io/v1beta1", "ImageListPullJob") + "spec:\n  images:\n  - «a»\n  - '«b»'\n", ""},
 		{"Argo CD", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      parameters:\n      - name: image.repository\n        value: «a/b»\n      - {name: x.image, value: «c:1»}\n      - {name: image.tag, value: v1}\n      - {name: sub.image.registry, value: «q.io»}\n      - {name: sub.image.repository, value: c}\n      valuesObject:\n        image: «d:1»\n    kustomize:\n      images:\n      - e=«f:1»\n      - g:2\n", "g:2: matcher"},
 	})
@@ -155,7 +171,7 @@ func TestKindsThatAreKnown(t *testing.T) {
 
 func TestPathsOfOnesOwn(t *testing.T) {
 	var paths []Path
-	for _, s := range []string{"Thing: spec.foo[*].image", "Thing.example.com: spec.base = prefix", "*: spec.\"dotted.key\".*", "Other: a.**.b"} {
+	for _, s := range []string{"Thing: spec.foo[*].image", "Thing.example.com: spec.base = prefix", "*: spec.\"dotted.key\".*", "Root: $.spec.x", "Dot: .spec.x", "Other: a.**.b"} {
 		p, err := ParsePath(s)
 		if strings.HasSuffix(s, "*") {
 			if err == nil {
@@ -171,6 +187,7 @@ func TestPathsOfOnesOwn(t *testing.T) {
 	checkRules(t, Options{Paths: paths}, []ruleCase{
 		{"of a list", "", "apiVersion: example.com/v1\nkind: Thing\nspec:\n  foo:\n  - image: «a»\n  bar:\n  - image: b\n  base: «q.io»\n", ""},
 		{"of another group", "", "apiVersion: v1\nkind: Thing\nspec:\n  foo: [{image: «a»}]\n  base: q.io\n", ""},
+		{"from a root that is written", "", "apiVersion: v1\nkind: Root\nspec: {x: «a»}\n---\napiVersion: v1\nkind: Dot\nspec: {x: «b»}\n", ""},
 		{"of any depth", "", "apiVersion: v1\nkind: Other\na:\n  b: «a»\n  c:\n  - b: «b»\nb: c\n", ""},
 	})
 	for _, s := range []string{"", "Thing", "Thing:", ": a", "a b: c", "Thing: a..b", "Thing: a[0]", "Thing: [*]", "Thing: a.", "Thing: **", "Thing: \"a", "Thing: a = b", "Thing: a]b", "Thing: a b"} {
@@ -184,6 +201,9 @@ func TestKustomize(t *testing.T) {
 	checkRules(t, Options{}, []ruleCase{
 		{"newName changes and name stays", "kustomization.yaml", "resources: [a.yaml]\nimages:\n- name: a\n  newName: «b»\n  newTag: v1\n", ""},
 		{"without newName it is told", "", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nimages:\n- name: a/b\n  newTag: v1\n", "a/b: matcher"},
+		{"it is told by its images", "", "images:\n- name: a\n  newName: «b»\n", ""},
+		{"and where they have new tags alone", "", "namePrefix: x-\nimages:\n- name: a/b\n  newTag: v1\n", "a/b: matcher"},
+		{"values of a chart in it", "kustomization.yaml", "helmCharts:\n- name: x\n  repo: https://example.com/a\n  valuesInline:\n    image:\n      repository: «a/b»\n      tag: x\n    sidecar: {image: «c:1»}\nimages: []\n", ""},
 		{"names of other things stay", "kustomization.yml", "configMapGenerator:\n- name: a\nimages: []\n", ""},
 	})
 }
@@ -194,6 +214,11 @@ func TestHelmValues(t *testing.T) {
 		{"registry, repository and tag", "values.yaml", "image:\n  registry: «docker.io»\n  repository: a/b\n  tag: v1\n", ""},
 		{"a registry of nothing", "values.yaml", "global:\n  imageRegistry: \"\"\nimage:\n  registry: ''\n  repository: «a/b»\n", ""},
 		{"a global registry", "values.yaml", "global:\n  imageRegistry: «q.io»\nimage:\n  repository: a/b\nother:\n  image:\n    repository: «r.io/c»\n", ""},
+		{"a global registry of images", "values.yaml", "global:\n  image:\n    registry: «q.io»\nimage:\n  repository: a/b\n  tag: v1\nother: {image: {name: c, tag: x}}\n", ""},
+		{"a hub beside a name", "values.yaml", "image:\n  hub: «q.io/a»\n  name: b\n  tag: v1\n", ""},
+		{"a registry of another name is told", "values.yaml", "image:\n  host: q.io\n  repository: a/b\n  tag: v1\nx:\n  image: {registryUrl: q.io, name: c, tag: v1}\ny: {host: a.example, image: «d:1»}\n", "a/b: no rule, c: no rule"},
+		{"names in a list or a map of images", "values.yaml", "images:\n  web: «a:1»\n  api: «q.io/b»\n  hero: assets/hero\n  logo: /static/x.png\n  db:\n    repository: «c/d»\n    tag: x\nextraImages:\n- «e:1»\n- f\n", "assets/hero: no rule"},
+		{"other words for a name", "values.yaml", "a:\n  imageName: «a»\n  imageTag: v1\nb: {imageRepo: «q.io/b»}\nc: {imageRef: 'c/d'}\nd: {imageURL: 'https://example.com/x.png'}\n", "c/d: no rule"},
 		{"a name", "values.yaml", "image: «a:1»\nsidecarImage: «b/c»\nextraContainers: {containers: [{image: «d»}]}\n", ""},
 		{"a name beside its tag", "values.yaml", "image: «a»\ntag: v1\n", ""},
 		{"a bare word is told", "values.yaml", "image: a\nlogoImage: x.png\nlogo: {image: /static/x.svg}\n", "a: no rule"},
@@ -210,7 +235,12 @@ func TestCompose(t *testing.T) {
 		{"services", "compose.yaml", "services:\n  a:\n    image: «a»\n  b:\n    image: \"«b»:${TAG:-1}\"\n    volumes:\n    - {type: image, source: «c», target: /c}\n    - {type: bind, source: d}\n", ""},
 		{"what is built stays", "", "services:\n  a:\n    build: .\n    image: me/a\n  b: {image: «b»}\n", ""},
 		{"fragments", "docker-compose.yml", "x-base: &base\n  image: «a»\nservices:\n  a:\n    <<: *base\n  b: *base\n", ""},
-		{"a variable for the registry", "", "services:\n  a:\n    image: ${REGISTRY:-docker.io}/a\n", "${REGISTRY:-docker.io}/a: variable"},
+		{"the default of a variable for the registry", "", "services:\n  a:\n    image: ${REGISTRY:-«docker.io»}/library/a:${TAG:-1}\n  b:\n    image: ${REGISTRY-«q.io/team»}/b\n  c:\n    image: ${REGISTRY:-«q.io»/}c:1\n", ""},
+		{"the default of a variable for the repository", "", "services:\n  a:\n    image: ${REPO:-«a»}:${TAG:-1}\n  b:\n    image: ${REPO:-«q.io/b»}@${DIGEST}\n", ""},
+		{"a default with a default in it", "", "services:\n  a:\n    image: ${IMAGE:-«a»:${TAG:-1}}\n  b:\n    image: ${IMAGE:-${OTHER:-«b»}}\n", ""},
+		{"a default that is a piece of a name", "", "services:\n  a:\n    image: ${TEAM:-library}/a\n  b:\n    image: ${REGISTRY:-}b\n  c:\n    image: ${A:-c:1}:${B}\n  d:\n    image: ${A:-d}x:1\n  e:\n    image: ${A:-«q.io»}/${B:-x}/e\n", "${TEAM:-library}/a: variable, ${REGISTRY:-}b: variable, ${A:-c:1}:${B}: variable, ${A:-d}x:1: variable"},
+		{"images that a build is given", "", "services:\n  a:\n    build:\n      context: .\n      additional_contexts:\n        base: docker-image://«a:1»\n        other: ../x\n  b:\n    build:\n      additional_contexts:\n      - base=docker-image://«b»\n      - x=y:1\n", ""},
+		{"a Dockerfile in a Compose file", "", "services:\n  a:\n    build:\n      dockerfile_inline: |\n        FROM «a» AS x\n\n        COPY --from=«b:1» / /\n        FROM x\n  c:\n    image: «c»\n  d:\n    build: {dockerfile_inline: FROM «d»}\n", ""},
 		{"names of other things stay", "", "name: x\nservices:\n  a:\n    image: «a»\n    environment: {image: b}\nnetworks: {image: {}}\n", ""},
 	})
 }
@@ -224,4 +254,23 @@ func TestWorkflows(t *testing.T) {
 		{"GitLab", ".gitlab-ci.yml", "image: «a»\ndefault:\n  image: {name: «b», entrypoint: ['']}\n  services: [«c»]\nvariables:\n  image: x:1\nbuild:\n  image:\n    name: «d»\n  services:\n  - «e»\n  - name: «f»\n    alias: g\n  script: [x]\n.hidden:\n  image: \"«h»:$TAG\"\nother:\n  image: $CI_REGISTRY_IMAGE/x\n", "$CI_REGISTRY_IMAGE/x: variable"},
 		{"GitLab without its name", "", "stages: [a]\nbuild:\n  image: «a»\n  script:\n  - !reference [.x, script]\n", ""},
 	})
+}
+
+// The tags of a repository do not matter to its name, and are not asked about.
+func TestANameIsAskedForOnceForEachRepository(t *testing.T) {
+	asked := 0
+	r := rewriter(t, Options{Rename: func(name string) (string, error) { asked++; return "M/" + name, nil }})
+	var doc strings.Builder
+	doc.WriteString("apiVersion: v1\nkind: Pod\nspec:\n  containers:\n")
+	for i := range 100 {
+		fmt.Fprintf(&doc, "  - image: q.io:5000/a/b:v%d\n", i)
+	}
+	doc.WriteString("  - image: q.io:5000/a/b\n  - image: q.io:5000/a/b:v1@sha256:0\n  - image: 'q.io:5000/a/b:'\n  - image: q.io:5000/a/b:-\n")
+	res, err := r.Bytes("", []byte(doc.String()))
+	if err != nil || string(res.Out) != strings.ReplaceAll(strings.ReplaceAll(doc.String(), "image: q", "image: M/q"), "'q", "'M/q") {
+		t.Errorf("got %s, %v", res.Out, err)
+	}
+	if asked != 5 {
+		t.Errorf("asked %d times, want 5", asked)
+	}
 }

@@ -3,6 +3,7 @@ package rewrite
 import (
 	"bytes"
 	"errors"
+	"slices"
 )
 
 // What the scanner says of a document.
@@ -15,6 +16,9 @@ var (
 const (
 	maxDepth = 500  // of nesting
 	maxKey   = 1000 // of a key, in bytes: YAML allows 1024 characters
+
+	largeDocument = 1 << 20 // in bytes
+	bytesPerNode  = 24      // about, in JSON and YAML
 )
 
 // A level is a collection in block style whose end is not known yet.
@@ -37,12 +41,16 @@ type scanner struct {
 	feed    int   // and what it found
 	owned   bool  // it has an anchor or a tag already
 	strange bool  // the source has line breaks that the scanner does not know
+	more    int   // where the next JSON document begins; 0 where none follows
 }
 
 // scan reads the document at src[start:end].
 func (s *scanner) scan(t *tree, start, end int) error {
 	s.tree, s.end, s.stack, s.pending, s.owned = t, end, s.stack[:0], 0, false
-	s.asked, s.feed = 0, -1
+	s.asked, s.feed, s.more = 0, -1, 0
+	if end-start > largeDocument { // growing by and by copies all that there is each time
+		t.nodes = slices.Grow(t.nodes, (end-start)/bytesPerNode)
+	}
 	if s.strange && strangeBreaks(t.src[start:end]) {
 		return errUnusual
 	}
@@ -50,6 +58,9 @@ func (s *scanner) scan(t *tree, start, end int) error {
 		var err error
 		if p, err = s.line(p); err != nil {
 			return err
+		}
+		if s.more > 0 {
+			return nil
 		}
 	}
 	return nil
@@ -261,6 +272,9 @@ func (s *scanner) value(id int32, p, above int) (int, error) {
 		return 0, err
 	}
 	s.nodes[id].end = place(end)
+	if id == 0 && s.another(end) {
+		return s.more, nil
+	}
 	return s.restOfLine(end)
 }
 

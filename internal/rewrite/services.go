@@ -27,9 +27,27 @@ func (u *run) compose(id int32) {
 		if t.get(parent, "build") == 0 {
 			u.name(id)
 		}
+	case last == "dockerfile_inline" && len(way) == 4 && way[0] == "services" && way[2] == "build":
+		u.embedded(id, (*run).dockerfile)
 	case last == "source" && t.under(parent, "volumes") && t.scalar(parent, "type") == "image":
 		u.name(id)
 	}
+}
+
+// context deals with what a build of Compose is given under a name of its own, as
+// NAME: docker-image://IMAGE or as an element NAME=docker-image://IMAGE.
+func (u *run) context(id int32) {
+	const scheme = "docker-image://"
+	name, _, ok := strings.Cut(u.tree.text(id), scheme)
+	if !ok || name != "" && !strings.HasSuffix(name, "=") {
+		return
+	}
+	u.scalar(id, func(text string) (change, Reason, error) {
+		skip := len(name) + len(scheme)
+		c, reason, err := u.whole(text[skip:])
+		c.start, c.end = c.start+skip, c.end+skip
+		return c, reason, err
+	})
 }
 
 // github deals with a field of a workflow or an action of GitHub.

@@ -140,6 +140,14 @@ func (t *tree) get(mapping int32, key string) int32 {
 	return 0
 }
 
+// first is the key below a mapping on the way from it to a node.
+func (t *tree) first(mapping, id int32) string {
+	for t.nodes[id].parent != mapping {
+		id = t.nodes[id].parent
+	}
+	return string(t.keyOf(id))
+}
+
 // scalar is the text at a key of a mapping; empty where there is none.
 func (t *tree) scalar(mapping int32, key string) string {
 	if id := t.get(mapping, key); id != 0 {

@@ -17,9 +17,7 @@ func imageSiblings() []string {
 // leaf deals with a value below a root.
 func (v *valueRules) leaf(root, id int32) {
 	t := &v.tree
-	if root != v.root {
-		v.root, v.global = root, v.hasGlobal(root)
-	}
+	v.within(root)
 	parent := t.nodes[id].parent
 	text := t.text(id)
 	if t.nodes[id].kind == aliasNode {
@@ -34,8 +32,16 @@ func (v *valueRules) leaf(root, id int32) {
 	case "registry", "imageRegistry", "image_registry", "hub":
 		v.registry(id, parent, key, text)
 	case "name":
-		if v.imageKey(parent) && v.any(parent, imageSiblings()...) && !v.any(parent, "registry", "repository") && !v.behindGlobal(text) {
+		if v.imageKey(parent) && v.any(parent, imageSiblings()...) && !v.any(parent, "registry", "repository") && !v.behind(id, parent, text) {
 			v.name(id)
+		}
+	case "imageName", "image_name", "imageRepo", "image_repo", "imageRef", "imageReference", "imageURI", "imageUrl", "imageURL":
+		switch certain := v.any(parent, "imageTag", "image_tag") && v.isName(text); {
+		case v.behind(id, parent, text):
+		case certain, certainly(text):
+			v.name(id)
+		case looksLikeImage(text):
+			v.find(t.nodes[id].start, Finding{Field: t.field(id), Name: text, Reason: NoRule})
 		}
 	case "reference":
 		if string(t.keyOf(parent)) == "image" && t.under(t.nodes[parent].parent, "volumes") {
@@ -48,10 +54,46 @@ func (v *valueRules) leaf(root, id int32) {
 	}
 }
 
+// within notes whose values are read.
+func (v *valueRules) within(root int32) {
+	if root != v.root {
+		v.root, v.global = root, v.hasGlobal(root)
+	}
+}
+
+// images deals with a mapping or a sequence of images, as far as these are texts.
+func (v *valueRules) images(id int32) {
+	t := &v.tree
+	v.within(0)
+	for c := t.nodes[id].first; c != 0; c = t.nodes[c].next {
+		key, text := t.keyOf(c), t.text(c)
+		switch {
+		case v.keys[string(key)] || endsInImage(key) || !looksLikeImage(text) || v.behindGlobal(text):
+		case certainly(text):
+			v.name(c)
+		default:
+			v.find(t.nodes[c].start, Finding{Field: t.field(c), Name: text, Reason: NoRule})
+		}
+	}
+}
+
+// certainly tells whether a text that is said to be an image is one, and no path of
+// something else.
+func certainly(text string) bool {
+	return looksLikeImage(text) && (strings.ContainsAny(text, ":@") || hasRegistry(text))
+}
+
 // hasGlobal tells whether values have a registry for all images.
 func (v *valueRules) hasGlobal(root int32) bool {
 	t := &v.tree
-	for _, at := range []int32{t.get(root, "global"), root, t.nodes[root].parent} { // the last for Istio's operator
+	places := []int32{root, t.nodes[root].parent} // the last for Istio's operator
+	if global := t.get(root, "global"); global != 0 {
+		places = append(places, global)
+		if image := t.get(global, "image"); image != 0 {
+			places = append(places, image)
+		}
+	}
+	for _, at := range places {
 		if at == 0 && root != 0 {
 			continue
 		}
@@ -91,6 +133,28 @@ func (v *valueRules) behindSibling(parent int32, text string) bool {
 	return false
 }
 
+// behind tells whether a name is put behind a registry, and reports where something
+// beside it may be one.
+func (v *valueRules) behind(id, parent int32, text string) bool {
+	t := &v.tree
+	if v.behindSibling(parent, text) || v.behindGlobal(text) {
+		return true
+	}
+	if !v.imageKey(parent) || hasRegistry(text) {
+		return false
+	}
+	for c := t.nodes[parent].first; c != 0; c = t.nodes[c].next {
+		key, value := strings.ToLower(string(t.keyOf(c))), t.text(c)
+		for _, word := range []string{"host", "domain", "server", "regist", "url"} {
+			if strings.Contains(key, word) && hasRegistry(value+"/x") && !strings.Contains(value, "://") {
+				v.find(t.nodes[id].start, Finding{Field: t.field(id), Name: text, Reason: NoRule})
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (v *valueRules) repository(id, parent int32, text string) {
 	t := &v.tree
 	own := strings.HasPrefix(string(t.keyOf(id)), "image")
@@ -100,7 +164,7 @@ func (v *valueRules) repository(id, parent int32, text string) {
 	if !own && !v.imageKey(parent) && (v.any(parent, "chart", "path", "branch", "revision") || !v.isName(text)) {
 		return
 	}
-	if v.behindSibling(parent, text) || v.behindGlobal(text) {
+	if v.behind(id, parent, text) {
 		return
 	}
 	for _, rest := range []string{"image", "name"} { // {repository: nvcr.io/nvidia, image: driver}

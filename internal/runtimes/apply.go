@@ -92,7 +92,7 @@ func begin(m *Machine, s *Store, target string) (*record, int, error) {
 			return r, n, nil
 		}
 	}
-	return &record{Target: target}, n + 1, nil
+	return &record{Target: target, Kept: s.missing()}, n + 1, nil
 }
 
 // untouched tells whether every file is as the setup left it, or as it was before, where
@@ -220,7 +220,7 @@ func Undo(m *Machine, s *Store, target string, force bool) (done []Undone, after
 	for _, dir := range slices.Backward(r.Dirs) {
 		_ = os.Remove(m.Path(dir)) // it stays where something else is in it
 	}
-	return done, needed(r.After, paths), n - 1, s.remove(target, n)
+	return done, needed(r.After, paths), n - 1, s.remove(r, n)
 }
 
 // conflicts are the files that are neither as the setup left them nor as they were.

@@ -111,6 +111,36 @@ func TestUndoRestoresEveryByteModeAndDirectory(t *testing.T) {
 	}
 }
 
+// What was made to keep what was there goes too; what others can look into stays so.
+func TestUndoLeavesNoTraceOfTheStore(t *testing.T) {
+	for fact, there := range map[string]string{"nothing": "", "a part of the way": "sampan"} {
+		m, s := machine(t, tree{"/etc/a": "1"})
+		way := filepath.Dir(filepath.Dir(s.dir))
+		if there != "" {
+			if err := os.MkdirAll(filepath.Join(way, there), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		nowhere := &Store{}
+		before := look(t, m, nowhere)
+		if err := Apply(m, s, "docker", plan(t, m, tree{"/etc/a": "2", "/etc/b/c": "3"})); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(way); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v", fact, info.Mode(), err)
+		}
+		if info, err := os.Stat(s.dir); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", fact, info.Mode(), err)
+		}
+		if _, _, _, err := Undo(m, s, "docker", false); err != nil {
+			t.Fatal(err)
+		}
+		if after := look(t, m, nowhere); !maps.Equal(before, after) {
+			t.Errorf("%s: got %v, want %v", fact, after, before)
+		}
+	}
+}
+
 func TestTwoSetupsInARowAreUndoneAsOne(t *testing.T) {
 	m, s := machine(t, tree{"/a": "0"})
 	before := look(t, m, s)

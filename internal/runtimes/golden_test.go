@@ -64,6 +64,7 @@ func found() map[string]tree {
 		"buildkit/replace": {"/etc/buildkit/buildkitd.toml": "[registry.'docker.io']\n  mirrors = ['old.example.com']\n"},
 		"podman/private":   {"/home/ann/.config/containers/auth.json": "{\n\t\"auths\": {\n\t\t\"quay.io\": {\n\t\t\t\"auth\": \"eA==\"\n\t\t}\n\t},\n\t\"credHelpers\": {}\n}\n"},
 		"k3s/public":       {"/etc/rancher/k3s/registries.yaml": "# the lab's\nmirrors:\n    docker.io:\n        endpoint: # old first\n            - https://old.example.com\n\n    # in the house\n    own.example.com:\n        endpoint: [\"https://own.example.com:5000\"]\nconfigs:\n    own.example.com:\n        tls: {ca_file: /etc/own.crt}\n", "/etc/systemd/system/k3s.service": ""},
+		"rke2/public":      {"/etc/rancher/rke2/registries.yaml": "mirrors:\n  # for all\n  \"*\":\n    endpoint: ['https://any.example.com'] # far\n  quay.io:\n    endpoint:\n      # near\n      - 'https://old.example.com' # slow\n"},
 		"buildkit/public":  {"/etc/buildkit/buildkitd.toml": "# builders\ndebug = true\n\n[registry.\"docker.io\"]\n  # near\n  mirrors = [\n    \"old.example.com\", # one\n  ]\n\n[registry.\"quay.io\"]\n  http = false\n[worker.oci]\n  gc = true\n"},
 		"microk8s/private": {"/var/snap/microk8s/current/args/certs.d/docker.io/hosts.toml": "server = \"https://docker.io\"\n\n[host.\"https://registry-1.docker.io\"]\n  capabilities = [\"pull\", \"resolve\"]\n"},
 	}

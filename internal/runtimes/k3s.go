@@ -85,7 +85,10 @@ func (r Rancher) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*P
 	p := &Plan{}
 	var sets []edit.Set
 	for _, registry := range mirror.registries() {
-		old := c.Mirrors[registry]
+		old, named := c.Mirrors[registry]
+		if every := c.Mirrors["*"]; !named && len(every.Rewrite) == 0 {
+			old = every // it no longer counts for what is named
+		}
 		if len(old.Rewrite) > 0 {
 			p.Notes = append(p.Notes, Note{Text: Text{
 				fmt.Sprintf("%s rewrites the names of %s, which would hold for the mirror too: it stays as it is", r.registries(), registry),
@@ -95,7 +98,7 @@ func (r Rancher) Plan(_ context.Context, m *Machine, _ Found, mirror Mirror) (*P
 		}
 		endpoints := []string{mirror.URL}
 		if !mirror.NoFallback && !mirror.Replace {
-			endpoints = append(endpoints, slices.DeleteFunc(old.Endpoint, func(e string) bool { return strings.TrimSuffix(e, "/") == mirror.URL })...)
+			endpoints = append(endpoints, slices.DeleteFunc(slices.Clone(old.Endpoint), func(e string) bool { return strings.TrimSuffix(e, "/") == mirror.URL })...)
 		}
 		sets = append(sets, edit.Set{Path: []string{"mirrors", registry, "endpoint"}, Value: edit.Strings(endpoints...)})
 	}

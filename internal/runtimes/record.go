@@ -18,6 +18,7 @@ type record struct {
 	Target string   `json:"target"`
 	Files  []saved  `json:"files"`
 	Dirs   []string `json:"dirs,omitempty"`  // that were made, outermost first
+	Kept   []string `json:"kept,omitempty"`  // the same, on the way to this record; paths of this machine
 	After  []Step   `json:"after,omitempty"` // that made the runtime read the files
 }
 
@@ -81,6 +82,28 @@ func (s *Store) load(target string, n int) (*record, error) {
 	return &r, nil
 }
 
+// missing are the directories on the way to the store that are not there, outermost
+// first.
+func (s *Store) missing() []string {
+	var dirs []string
+	for dir := s.dir; ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			slices.Reverse(dirs)
+			return dirs
+		}
+		dirs = append(dirs, dir)
+	}
+}
+
+// mkdir makes the directory of a record, which is the person's alone; those on the way
+// are as others make them.
+func (s *Store) mkdir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
+		return err
+	}
+	return os.MkdirAll(dir, 0o700)
+}
+
 // save writes a record down, durably.
 func (s *Store) save(r *record, n int) error {
 	raw, err := json.MarshalIndent(r, "", "  ")
@@ -88,7 +111,7 @@ func (s *Store) save(r *record, n int) error {
 		return err
 	}
 	dir := s.path(r.Target, n)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := s.mkdir(dir); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, "record.json"), append(raw, '\n'), 0o600, -1, -1)
@@ -97,23 +120,29 @@ func (s *Store) save(r *record, n int) error {
 // backup keeps what was there.
 func (s *Store) backup(r *record, n int, name string, content []byte) error {
 	dir := s.path(r.Target, n)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := s.mkdir(dir); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, name), content, 0o600, -1, -1)
 }
 
-// remove forgets a record. The record goes first: what is left without one is
-// nothing.
-func (s *Store) remove(target string, n int) error {
-	dir := s.path(target, n)
+// remove forgets a record, and the directories that were made for it where nothing else
+// is in them. The record goes first: what is left without one is nothing.
+func (s *Store) remove(r *record, n int) error {
+	dir := s.path(r.Target, n)
 	if err := os.Remove(filepath.Join(dir, "record.json")); err != nil {
 		return err
 	}
 	if err := syncDir(dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	for _, dir := range slices.Backward(r.Kept) {
+		_ = os.Remove(dir) // it stays where something else is in it
+	}
+	return nil
 }
 
 // find is the saved file of a path; nil where there is none.

@@ -110,7 +110,7 @@ func (f *file) leading(r reading, parts []part) {
 	f.spoil(parts[1:])
 	a := f.args[parts[0].variable]
 	if strings.Contains(rest, "/") {
-		if parts[0].fallback.text == "" && f.registry(r, a, rest) {
+		if f.registries(r, a, parts[0].fallback, rest) {
 			return
 		}
 		f.find(r.blame(), Composed)
@@ -132,18 +132,35 @@ func (f *file) leading(r reading, parts []part) {
 	}
 }
 
+// registries takes the default of an argument, and what stands for it where it has
+// none, for the registry that names begin with. It is not ok where one of them is none.
+func (f *file) registries(r reading, a *argument, fallback word, rest string) bool {
+	if fallback.text == "" {
+		return f.registry(r, a, rest)
+	}
+	if rest[0] != '/' || !isRegistry(fallback.text) || a != nil && a.value.text != "" && !f.registry(r, a, rest) {
+		return false
+	}
+	in := r.part(fallback.start, fallback.end())
+	f.add(r, Span{Start: in.start, End: in.end(), Instruction: r.instruction, Name: in.text, Prefix: true})
+	return true
+}
+
 // registry takes the default of an argument for the registry that names begin with. It
 // is not ok where it is none.
 func (f *file) registry(r reading, a *argument, rest string) bool {
-	if a == nil || a.unclear || rest[0] != '/' || strings.Contains(a.value.text, "$") || !isName(a.value.text) {
-		return false
-	}
-	if host, _, _ := strings.Cut(a.value.text, "/"); !strings.ContainsAny(host, ".:") && host != "localhost" {
+	if a == nil || a.unclear || rest[0] != '/' || !isRegistry(a.value.text) {
 		return false
 	}
 	a.uses = append(a.uses, r.blame())
 	a.span(Span{Start: a.value.start, End: a.value.end(), Instruction: "ARG", Name: a.value.text, Prefix: true})
 	return true
+}
+
+// isRegistry says whether a text is a registry, or one and more, by Docker's rule.
+func isRegistry(text string) bool {
+	host, _, _ := strings.Cut(text, "/")
+	return isName(text) && (strings.ContainsAny(host, ".:") || host == "localhost")
 }
 
 // byDefault takes the default of an argument for a name.

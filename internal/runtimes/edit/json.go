@@ -128,12 +128,11 @@ func (d *jsonFile) replace(m jsonMember, value any) string {
 	old := d.text[m.at:m.endedAt]
 	if list, ok := value.(List); ok && strings.HasPrefix(old, "[") {
 		var had []any
-		if json.Unmarshal([]byte(old), &had) == nil && len(had) > 0 && len(list) > len(had) &&
-			reflect.DeepEqual(plainValue(list[len(list)-len(had):]), any(had)) {
+		if err := json.Unmarshal([]byte(old), &had); err == nil && list.front(had) != nil {
 			first := d.space(m.at + 1)
 			gap := d.text[m.at+1 : first]
 			var b strings.Builder
-			for _, v := range list[:len(list)-len(had)] {
+			for _, v := range list.front(had) {
 				b.WriteString(renderJSON(v) + ",")
 				if b.WriteString(gap); !strings.ContainsAny(gap, "\r\n") && gap == "" {
 					b.WriteByte(' ')

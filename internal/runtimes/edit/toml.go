@@ -15,7 +15,8 @@ import (
 // TOML sets values, strings, booleans, numbers and lists of them, in a document, which
 // may be empty. The errors are those of the parser where src is no TOML, and an
 // [*UnsafeError] where the way to a value leads through an inline table, a list of
-// tables, or something that is no table.
+// tables, or something that is no table. A list that becomes longer at its front keeps
+// the text of what it had, comments too.
 func TOML(src []byte, sets ...Set) ([]byte, error) {
 	for _, s := range sets {
 		next, err := setTOML(src, s)
@@ -41,6 +42,10 @@ func setTOML(src []byte, s Set) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if out, err := proven(d.set(s), meant); err == nil {
+		return out, nil
+	}
+	d.anew = true
 	return proven(d.set(s), meant)
 }
 
@@ -131,6 +136,7 @@ func remove(v map[string]any, path []string) bool {
 // A tomlFile is a valid document.
 type tomlFile struct {
 	text, bom, eol string
+	anew           bool // lists that become longer are written anew
 	all            []tomlEntry
 }
 
@@ -204,6 +210,9 @@ func (d *tomlFile) set(s Set) string {
 	for i, e := range d.all {
 		switch {
 		case !e.header && slices.Equal(e.path, s.Path):
+			if list, ok := s.Value.(List); ok && !d.anew {
+				value = d.longer(e, list, value)
+			}
 			return d.bom + d.text[:e.at] + value + d.text[e.endedAt:]
 		case e.header && slices.Equal(e.path, table):
 			header = i
@@ -228,6 +237,33 @@ func (d *tomlFile) set(s Set) string {
 		out += d.eol
 	}
 	return d.bom + out + "[" + tomlName(table) + "]" + d.eol + "  " + tomlName(key) + " = " + value + d.eol
+}
+
+// longer puts what a list has more into the text of the one that is there, in front.
+// Where that is another one, it returns the new value.
+func (d *tomlFile) longer(e tomlEntry, list List, value string) string {
+	old := d.text[e.at:e.endedAt]
+	was, err := decodeTOML([]byte("x = " + old))
+	had, _ := was["x"].([]any)
+	front := list.front(had)
+	if err != nil || front == nil || old[0] != '[' {
+		return value
+	}
+	line, rest, more := strings.Cut(old[1:], "\n")
+	if text := strings.TrimSpace(line); more && (text == "" || text[0] == '#') { // its elements have lines of their own
+		indent := rest[:len(rest)-len(strings.TrimLeft(rest, " \t"))]
+		out := old[:1] + line + "\n"
+		for _, v := range front {
+			out += indent + renderTOML(v) + "," + d.eol
+		}
+		return out + rest
+	}
+	first := len(old) - len(strings.TrimLeft(old[1:], " \t"))
+	out := old[:first]
+	for _, v := range front {
+		out += renderTOML(v) + ", "
+	}
+	return out + old[first:]
 }
 
 // below puts a line below a header, indented as the line after it or as it is.

@@ -24,6 +24,11 @@ func TestTOMLChangesOneValueAndNothingElse(t *testing.T) {
 		"the root":             {"a = 1\n\n[b]\nversion = 1\n", Set{[]string{"version"}, 2}, "a = 1\nversion = 2\n\n[b]\nversion = 1\n"},
 		"the root of a header": {"[b]\n", Set{[]string{"version"}, 2}, "version = 2\n[b]\n"},
 		"a list":               {"a = [\n 1, # one\n]\n", Set{[]string{"a"}, Strings("x", "y\"")}, "a = [\"x\", \"y\\\"\"]\n"},
+		"a longer list keeps":  {"a = [\n    'x', # one\n  # two\n  \"y\",\n]\n", Set{[]string{"a"}, Strings("m", "n", "x", "y")}, "a = [\n    \"m\",\n    \"n\",\n    'x', # one\n  # two\n  \"y\",\n]\n"},
+		"and what it begins":   {"a = [ # all\r\n\t# one\r\n\t'x' ]\r\n", Set{[]string{"a"}, Strings("m", "x")}, "a = [ # all\r\n\t\"m\",\r\n\t# one\r\n\t'x' ]\r\n"},
+		"and on one line":      {"[b]\na = [ 'x' ] # one\n", Set{[]string{"b", "a"}, Strings("m", "x")}, "[b]\na = [ \"m\", 'x' ] # one\n"},
+		"and on a few":         {"a = ['x', # one\n 'y']\n", Set{[]string{"a"}, Strings("m", "x", "y")}, "a = [\"m\", 'x', # one\n 'y']\n"},
+		"an empty list":        {"a = []\n", Set{[]string{"a"}, Strings("m")}, "a = [\"m\"]\n"},
 		"the same value":       {"a  =  'x'\n", Set{[]string{"a"}, "x"}, "a  =  'x'\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,6 +31,16 @@ type Pair struct {
 	Value any
 }
 
+// front is what a list has in front of what was there before. It is nil where that was
+// nothing, or where the list does not end in it.
+func (l List) front(had []any) List {
+	n := len(l) - len(had)
+	if n <= 0 || len(had) == 0 || !reflect.DeepEqual(plainValue(l[n:]), any(had)) {
+		return nil
+	}
+	return l[:n]
+}
+
 // Strings is a List of strings.
 func Strings(values ...string) List {
 	l := make(List, len(values))
@@ -56,7 +66,8 @@ func (e *UnsafeError) Error() string {
 // YAML sets values in a document with one mapping, or in an empty one. The errors are
 // those of the parser where src is no YAML, and an [*UnsafeError] where the way to a
 // value leads through anchors, aliases, tags, merge keys, or braces with something in
-// them.
+// them. A list that becomes longer at its front keeps the text of what it had, comments
+// too.
 func YAML(src []byte, sets ...Set) ([]byte, error) {
 	if len(bytes.TrimSpace(src)) > 0 {
 		if _, err := onlyDocument(src); err != nil {
@@ -90,15 +101,16 @@ func setYAML(src []byte, s Set) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := d.set(s)
-	if err != nil {
-		return nil, err
+	for _, d.anew = range []bool{false, true} {
+		out, err := d.set(s)
+		if err != nil {
+			return nil, err
+		}
+		if got, err := decode(out); err == nil && reflect.DeepEqual(got, want) {
+			return out, nil
+		}
 	}
-	got, err := decode(out)
-	if err != nil || !reflect.DeepEqual(got, want) {
-		return nil, &UnsafeError{Reason: "the file is written in a way that cannot be edited safely"}
-	}
-	return out, nil
+	return nil, &UnsafeError{Reason: "the file is written in a way that cannot be edited safely"}
 }
 
 // onlyDocument parses what has one document.
@@ -189,7 +201,8 @@ type yamlFile struct {
 	lines []string   // each with its end
 	bom   string
 	eol   string
-	step  int // columns that a level is indented by
+	step  int  // columns that a level is indented by
+	anew  bool // lists that become longer are written anew
 }
 
 func newYAMLFile(src []byte) (*yamlFile, error) {
@@ -368,6 +381,11 @@ func (d *yamlFile) end(n int) int {
 func (d *yamlFile) replace(key, value *yaml.Node, end int, v any) ([]byte, error) {
 	if value.Kind == yaml.AliasNode || anchored(value) {
 		return nil, &UnsafeError{value.Line, "an anchor shares this value with other places"}
+	}
+	if list, ok := v.(List); ok && !d.anew {
+		if out, ok := d.longer(key, value, list); ok {
+			return out, nil
+		}
 	}
 	line := d.line(key.Line)
 	colon, ok := afterKey(line, key)

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // RenderYAML is a document of its own.
@@ -57,6 +59,43 @@ func (d *yamlFile) value(indent int, v any) string {
 	default:
 		panic(fmt.Sprintf("edit: a value of type %T", v))
 	}
+}
+
+// longer puts what a list has more into the sequence that is there, in front. It is not
+// ok where the list is another one.
+func (d *yamlFile) longer(key, value *yaml.Node, list List) ([]byte, bool) {
+	var had []any
+	if value.Kind != yaml.SequenceNode || value.Decode(&had) != nil {
+		return nil, false
+	}
+	front, line, at := list.front(had), d.line(value.Line), value.Column-1
+	if front == nil || at >= len(line) {
+		return nil, false
+	}
+	var b strings.Builder
+	switch {
+	case line[at] == '[':
+		rest := line[at+1:]
+		if text := strings.TrimSpace(rest); text == "" || text[0] == '#' { // its elements have lines of their own
+			next := d.line(value.Line + 1)
+			indent := next[:len(next)-len(strings.TrimLeft(next, " "))]
+			for _, v := range front {
+				b.WriteString(d.eol + indent + strings.TrimSpace(d.value(0, v)) + ",")
+			}
+			return d.splice(value.Line, value.Line, strings.TrimPrefix(b.String(), d.eol)), true
+		}
+		at += 1 + len(rest) - len(strings.TrimLeft(rest, " \t"))
+		for _, v := range front {
+			b.WriteString(strings.TrimSpace(d.value(0, v)) + ", ")
+		}
+		return d.splice(value.Line-1, value.Line, line[:at]+b.String()+strings.TrimRight(line[at:], "\r\n")), true
+	case line[at] == '-' && value.Line > key.Line && strings.Trim(line[:at], " ") == "":
+		for _, v := range front {
+			b.WriteString(d.eol + line[:at] + "-" + d.item(at, v))
+		}
+		return d.splice(key.Line, key.Line, strings.TrimPrefix(b.String(), d.eol)), true
+	}
+	return nil, false
 }
 
 // item is what follows the hyphen of a sequence that is indented by indent.
