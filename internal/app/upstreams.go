@@ -179,6 +179,7 @@ func (u *upstreams) dial(cu config.Upstream, egress upstream.Egress, stranger bo
 		Egress:        egress,
 		Hedge:         time.Duration(cu.Hedge),
 		RateLimitWait: time.Duration(cu.RateLimitWait),
+		Moved:         mirror.Moved(cu.Registry),
 		PublicOnly:    stranger,
 		StallTimeout:  u.stall,
 		Logger:        u.o.Log,

@@ -22,8 +22,8 @@ type Meeting struct {
 	// Reference is the image at its registry.
 	Reference oci.Reference
 	Way       Way
-	// Alias is "from → to" where an alias applied, as it is configured; empty
-	// where none did.
+	// Alias is "from → to" where an alias applied, as it is configured, or where only
+	// the folder of CoreDNS was added; empty where neither was.
 	Alias string
 }
 
@@ -96,6 +96,11 @@ func (n *Names) aliasOf(r oci.Registry, path string) string {
 	for _, a := range n.aliases[r] {
 		if _, ok := below(path, a.from); ok {
 			return join(r.String(), a.from) + " → " + join(a.to.String(), a.toPath)
+		}
+	}
+	if repo, err := r.Repository(path); err == nil {
+		if to, err := inFolder(repo); err == nil && to != repo {
+			return repo.String() + " → " + to.String()
 		}
 	}
 	return ""

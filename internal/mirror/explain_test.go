@@ -45,6 +45,7 @@ func TestImageNamesAreExplained(t *testing.T) {
 		{"corp.example:5000/a:1", "corp.example:5000/a:1", WayName, ""},
 		{"k8s.gcr.io/pause:3.1", "registry.k8s.io/pause:3.1", WayName, "k8s.gcr.io → registry.k8s.io"},
 		{"gcr.io/google_containers/pause:3.1", "gcr.io/google-containers/pause:3.1", WayName, "gcr.io/google_containers → gcr.io/google-containers"},
+		{"localhost:5000/registry.k8s.io/coredns:v1", "registry.k8s.io/coredns/coredns:v1", WayPath, "registry.k8s.io/coredns → registry.k8s.io/coredns/coredns"},
 		{"localhost:5000/docker.io/nginx:1", "docker.io/library/nginx:1", WayPath, ""},
 		{"localhost:5000/k8s.gcr.io/pause:1", "registry.k8s.io/pause:1", WayPath, "k8s.gcr.io → registry.k8s.io"},
 		{"10.0.0.1:5000/a/b:1", "quay.io/a/b:1", WayDefault, ""},

@@ -5,7 +5,8 @@
 // a path before /v2/, by the ns parameter that containerd and BuildKit add, and
 // by the first element of the repository name. [Names.Repository] decides among
 // them. What it returns is a repository as its registry spells it: aliases are
-// applied and "library/" is added where Docker Hub needs it.
+// applied, "library/" is added where Docker Hub needs it, and the folder of CoreDNS
+// where kubeadm leaves it out.
 //
 // The package promises that a name it makes ([Names.Name]) leads back to the
 // repository it was made for, and that no repository of a registry is returned
@@ -196,7 +197,7 @@ func (n *Names) canonical(r oci.Registry) oci.Registry {
 }
 
 // resolve makes the repository of a registry and a path as they were written:
-// it applies aliases, adds "library/", and refuses what is not served.
+// it applies aliases, adds "library/" and the folder of CoreDNS, and refuses what is not served.
 func (n *Names) resolve(r oci.Registry, path string) (oci.Repository, error) {
 	path = withLibrary(r, path)
 	written, err := r.Repository(path)
@@ -213,6 +214,9 @@ func (n *Names) resolve(r oci.Registry, path string) (oci.Repository, error) {
 			return oci.Repository{}, err
 		}
 		break
+	}
+	if written, err = inFolder(written); err != nil {
+		return oci.Repository{}, err
 	}
 	if !n.allowed(written.Registry()) {
 		return oci.Repository{}, deniedRegistry(written.Registry())
@@ -231,6 +235,33 @@ func withLibrary(r oci.Registry, path string) string {
 		return "library/" + path
 	}
 	return path
+}
+
+// kubernetes is the registry whose CoreDNS lies in a folder, and coreDNS the path of the
+// folder as well as of what lies in it.
+const (
+	kubernetes = "registry.k8s.io"
+	coreDNS    = "coredns"
+)
+
+// inFolder adds the folder of CoreDNS. kubeadm asks for it without, where its
+// imageRepository is not the default, as it is at a mirror (GetDNSImage in
+// k8s.io/kubernetes/cmd/kubeadm/app/images). The repository without has nothing but
+// versions before 1.8, see [Moved].
+func inFolder(repo oci.Repository) (oci.Repository, error) {
+	if repo.Path() == coreDNS && repo.Registry().String() == kubernetes {
+		return repo.Registry().Repository(coreDNS + "/" + coreDNS)
+	}
+	return repo, nil
+}
+
+// Moved tells where a registry has old content of repositories that [Names] gives for
+// others of it: by path, the path of the other one. Nil for most registries.
+func Moved(r oci.Registry) map[string]string {
+	if r.String() == kubernetes {
+		return map[string]string{coreDNS + "/" + coreDNS: coreDNS}
+	}
+	return nil
 }
 
 // below returns what path has after prefix, in whole components.

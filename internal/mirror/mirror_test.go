@@ -143,6 +143,11 @@ func TestRepository(t *testing.T) {
 		{"the longest alias is applied", Address{Host: ip, Path: "old.example/team/special/a"}, "gcr.io/special/a"},
 		{"an alias of a path ends at a component", Address{Host: ip, Path: "old.example/teammate/a"}, "!DENIED old.example"},
 
+		{"kubeadm leaves the folder of CoreDNS out", Address{Host: ip, Path: "registry.k8s.io/coredns"}, "registry.k8s.io/coredns/coredns"},
+		{"under an alias as well", Address{Host: ip, Path: "k8s.gcr.io/coredns"}, "registry.k8s.io/coredns/coredns"},
+		{"CoreDNS keeps the folder that it has", Address{Host: ip, Path: "registry.k8s.io/coredns/coredns"}, "registry.k8s.io/coredns/coredns"},
+		{"no other registry has such a folder", Address{Host: ip, Path: "quay.io/coredns"}, "quay.io/coredns"},
+
 		{"dots are no path", Address{Host: ip, Path: "../etc/passwd"}, "!NAME_INVALID"},
 		{"dots inside are no path", Address{Host: ip, Path: "quay.io/../a"}, "!NAME_INVALID"},
 		{"an empty name is invalid", Address{Host: ip}, "!NAME_INVALID"},

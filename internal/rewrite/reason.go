@@ -14,7 +14,6 @@ const (
 	Matcher                  // Kustomize looks for this name, and nothing says what to put there
 	Template                 // the document is a template, and no YAML yet
 	Unreadable               // the document is no YAML, or no Dockerfile: see Finding.Err
-	CoreDNS                  // kubeadm would no longer find CoreDNS: see dnsMoves
 	NotText                  // the file is no text in UTF-8
 	Argument                 // of a Dockerfile: see Finding.Why
 )
@@ -41,8 +40,6 @@ func (r Reason) Text(text func(english, chinese string) string) string {
 		return text("it cannot be read", "无法解析")
 	case Argument:
 		return text("it cannot be told what is built from", "无法确定构建所用的镜像")
-	case CoreDNS:
-		return text("kubeadm finds CoreDNS by itself only there: say dns.imageRepository: registry.k8s.io/coredns, and then again", "kubeadm 仅在此仓库能自行找到 CoreDNS：请先写明 dns.imageRepository: registry.k8s.io/coredns，再重试")
 	case NotText:
 		return text("the file is no text in UTF-8", "该文件不是 UTF-8 文本")
 	}

@@ -125,10 +125,6 @@ func (u *run) kubernetes(v *valueRules, id int32) {
 		case wholeName:
 			u.name(id)
 		case beginning:
-			if u.dnsMoves(object, id) {
-				u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: CoreDNS})
-				return
-			}
 			u.prefix(id)
 		case values:
 			v.leaf(zone, id)
@@ -288,23 +284,4 @@ func (u *run) kustomize(v *valueRules, id int32) {
 			u.find(t.nodes[id].start, Finding{Field: t.field(id), Name: t.text(id), Reason: Matcher})
 		}
 	}
-}
-
-// dnsMoves tells whether kubeadm would look elsewhere for CoreDNS if this changed. It
-// adds "coredns" to an imageRepository that is its default, and to no other: with
-// mirror.example.com/registry.k8s.io the image would not be found.
-func (u *run) dnsMoves(object, id int32) bool {
-	const byDefault = "registry.k8s.io"
-	t := &u.tree
-	parent := t.nodes[id].parent
-	switch {
-	case t.text(id) != byDefault || string(t.keyOf(id)) != "imageRepository":
-		return false
-	case string(t.keyOf(parent)) == "dns":
-		return true
-	case parent != object && string(t.keyOf(parent)) != "clusterConfiguration":
-		return false
-	}
-	dns := t.get(parent, "dns")
-	return dns == 0 || t.scalar(dns, "imageRepository") == ""
 }

@@ -70,7 +70,7 @@ func checkRules(t *testing.T, o Options, cases []ruleCase) {
 func reasonNames() map[Reason]string {
 	return map[Reason]string{
 		NotRenamed: "refused", Variable: "variable", Escaped: "escaped", NoRule: "no rule", Matcher: "matcher",
-		Template: "template", Unreadable: "unreadable", NotText: "no text", CoreDNS: "DNS",
+		Template: "template", Unreadable: "unreadable", NotText: "no text",
 	}
 }
 
@@ -142,11 +142,11 @@ func TestKindsThatAreKnown(t *testing.T) {
 	head := func(version, kind string) string { return "apiVersion: " + version + "\nkind: " + kind + "\n" }
 	checkRules(t, Options{}, []ruleCase{
 		{"kubeadm", "", head("kubeadm.k8s.io/v1beta4", "ClusterConfiguration") + "imageRepository: «registry.k8s.io»\ndns:\n  imageRepository: «registry.k8s.io/coredns»\n  imageTag: v1\netcd: {local: {imageRepository: '«q.io/etcd/»'}}\n", ""},
-		{"kubeadm that would not find CoreDNS", "", head("kubeadm.k8s.io/v1beta4", "ClusterConfiguration") + "imageRepository: registry.k8s.io\nkubernetesVersion: v1\n", "registry.k8s.io: DNS"},
-		{"kubeadm with the tag of CoreDNS alone", "", head("kubeadm.k8s.io/v1beta4", "ClusterConfiguration") + "dns: {imageTag: v1}\nimageRepository: registry.k8s.io\netcd: {local: {imageRepository: «registry.k8s.io»}}\n", "registry.k8s.io: DNS"},
-		{"kubeadm whose CoreDNS is at the default", "", head("kubeadm.k8s.io/v1beta4", "ClusterConfiguration") + "dns: {imageRepository: registry.k8s.io}\nimageRepository: «registry.k8s.io»\n", "registry.k8s.io: DNS"},
+		{"kubeadm of the default repository", "", head("kubeadm.k8s.io/v1beta4", "ClusterConfiguration") + "imageRepository: «registry.k8s.io»\nkubernetesVersion: v1\n", ""},
+		{"kubeadm with the tag of CoreDNS alone", "", head("kubeadm.k8s.io/v1beta4", "ClusterConfiguration") + "dns: {imageTag: v1}\nimageRepository: «registry.k8s.io»\netcd: {local: {imageRepository: «registry.k8s.io»}}\n", ""},
+		{"kubeadm whose CoreDNS is at the default", "", head("kubeadm.k8s.io/v1beta4", "ClusterConfiguration") + "dns: {imageRepository: «registry.k8s.io»}\nimageRepository: «registry.k8s.io»\n", ""},
 		{"kubeadm of another repository", "", head("kubeadm.k8s.io/v1beta4", "ClusterConfiguration") + "imageRepository: «q.io/k8s»\n", ""},
-		{"the same of the Cluster API", "", head("controlplane.cluster.x-k8s.io/v1beta1", "KubeadmControlPlane") + "spec:\n  kubeadmConfigSpec:\n    clusterConfiguration:\n      imageRepository: registry.k8s.io\n", "registry.k8s.io: DNS"},
+		{"the same of the Cluster API", "", head("controlplane.cluster.x-k8s.io/v1beta1", "KubeadmControlPlane") + "spec:\n  kubeadmConfigSpec:\n    clusterConfiguration:\n      imageRepository: «registry.k8s.io»\n", ""},
 		{"kubeadm of the Cluster API", "", head("controlplane.cluster.x-k8s.io/v1beta1", "KubeadmControlPlane") + "spec:\n  kubeadmConfigSpec:\n    clusterConfiguration:\n      imageRepository: «a.io»\n      dns: {imageRepository: «b.io»}\n", ""},
 		{"kind", "", head("kind.x-k8s.io/v1alpha4", "Cluster") + "nodes:\n- role: x\n  image: «kindest/node:v1@sha256:0»\n", ""},
 		{"the same kind of another group", "", head("other/v1", "Cluster") + "nodes:\n- image: kindest/node:v1\n", "kindest/node:v1: no rule"},

@@ -103,9 +103,9 @@ func (r *Registry) choose(ep *endpoint, q question) (*endpoint, error) {
 	return &endpoint{ep.site, best}, nil
 }
 
-// ask sends a question to one endpoint and returns an answer of status 2xx; everything
-// else is an error. An account whose rate is limited makes way for the next one.
-func (r *Registry) ask(ctx context.Context, ep *endpoint, q question) (*reply, error) {
+// askOne sends a question about one repository. An account whose rate is limited makes
+// way for the next one.
+func (r *Registry) askOne(ctx context.Context, ep *endpoint, q question) (*reply, error) {
 	if as, ok := asClient(ctx, ep); ok {
 		return r.askAs(ctx, as, q)
 	}

@@ -83,6 +83,11 @@ type Options struct {
 	// that is not for blobs only.
 	Told []bool
 
+	// Moved maps paths of repositories to those of others of the registry, which are
+	// asked for content that the first does not have. Lists of tags are the first's
+	// alone, and so is [Registry.Push]. Nil means none.
+	Moved map[string]string
+
 	// PublicOnly refuses private addresses even for Endpoints and what they lead
 	// to: for endpoints that are not configured, but made from a name that a
 	// client chose. It has no effect on a Transport that is given.
@@ -193,8 +198,9 @@ func (c Credential) LogValue() slog.Value { return slog.StringValue(c.String()) 
 type Registry struct {
 	registry     oci.Registry
 	endpoints    []*endpoint
-	trusted      []*endpoint // those that are asked for everything
-	accounts     []*account  // the first one is anonymous
+	trusted      []*endpoint               // those that are asked for everything
+	moved        map[string]oci.Repository // by path
+	accounts     []*account                // the first one is anonymous
 	realms       []string
 	transport    http.RoundTripper
 	guard        *guard
@@ -243,6 +249,9 @@ func New(o Options) (*Registry, error) {
 		return nil, fmt.Errorf("upstream %s: %w", o.Registry, err)
 	}
 	if r.accounts, err = newAccounts(o); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", o.Registry, err)
+	}
+	if r.moved, err = newMoved(o); err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", o.Registry, err)
 	}
 	for _, host := range o.TokenRealms {

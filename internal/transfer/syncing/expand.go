@@ -49,7 +49,7 @@ func Expand(ctx context.Context, l *List, reader func(oci.Registry) (oci.Reader,
 			return nil, nil, err
 		}
 		for _, ref := range images {
-			sources = append(sources, Source{Source: ref.String(), ref: ref})
+			sources = append(sources, Source{Source: ref.String(), ref: ref, release: true})
 		}
 	}
 	refs := make([][]oci.Reference, len(sources))
@@ -128,15 +128,21 @@ func (l *List) items(s Source, ref oci.Reference, place Place) ([]Item, error) {
 	if s.Referrers != nil {
 		referrers = *s.Referrers
 	}
+	names := []oci.Reference{ref}
+	if s.release {
+		names = namesForKubeadm(ref)
+	}
 	var items []Item
 	for _, target := range targets {
-		named, err := place(target, ref)
-		if err != nil {
-			return items, fmt.Errorf("%s: %w", target, err)
+		for _, name := range names {
+			named, err := place(target, name)
+			if err != nil {
+				return items, fmt.Errorf("%s: %w", target, err)
+			}
+			items = append(items, Item{
+				Source: ref, Target: named.Repository, Tag: named.Tag, Platforms: platforms, Referrers: referrers, Pruned: !s.Tags.none(),
+			})
 		}
-		items = append(items, Item{
-			Source: ref, Target: named.Repository, Tag: named.Tag, Platforms: platforms, Referrers: referrers, Pruned: !s.Tags.none(),
-		})
 	}
 	return items, nil
 }

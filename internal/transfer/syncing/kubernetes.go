@@ -131,3 +131,17 @@ func (c companions) images(v *semver.Version) ([]oci.Reference, error) {
 	}
 	return images, nil
 }
+
+// namesForKubeadm are the names under which kubeadm asks for an image of a release: for
+// that of CoreDNS, where its imageRepository is not the default, without the folder
+// (GetDNSImage in k8s.io/kubernetes/cmd/kubeadm/app/images).
+func namesForKubeadm(ref oci.Reference) []oci.Reference {
+	names := []oci.Reference{ref}
+	if repo := ref.Repository; repo.String() == "registry.k8s.io/coredns/coredns" {
+		if flat, err := repo.Registry().Repository("coredns"); err == nil {
+			ref.Repository = flat
+			names = append(names, ref)
+		}
+	}
+	return names
+}

@@ -85,7 +85,8 @@ type Source struct {
 	Referrers *bool    `yaml:"referrers"` // nil: the list's
 	To        []string `yaml:"to"`        // none: the list's targets
 
-	ref oci.Reference
+	ref     oci.Reference
+	release bool // of Kubernetes
 }
 
 // UnmarshalYAML takes a name for a source.
@@ -172,7 +173,7 @@ func Read(r io.Reader, name string, more More, text func(english, chinese string
 	l.Targets = append(l.Targets, more.Targets...)
 	c.list(&l)
 	for _, ref := range more.Images {
-		l.Images = append(l.Images, Source{Source: ref.String(), ref: ref})
+		l.Images = append(l.Images, Source{Source: ref.String(), ref: ref, release: true})
 	}
 	if len(more.Images) > 0 && len(l.Targets) == 0 {
 		c.wrong = append(c.wrong, errors.New(text("--to says where the images of --kubeadm go, or targets of the list", "--kubeadm 的镜像复制到哪里，须由 --to 或列表的 targets 说明")))

@@ -250,6 +250,48 @@ func TestAnImageThatIsThereTwiceIsOne(t *testing.T) {
 	}
 }
 
+// kubeadm asks a repository that is not its default for coredns, without the folder in which
+// it is; whoever lists that image otherwise means what was written.
+func TestCoreDNSOfAReleaseHasTheNameThatKubeadmAsksFor(t *testing.T) {
+	const source = "registry.k8s.io/coredns/coredns:v1.11.1>m.test/"
+	image := func(s string) oci.Reference {
+		t.Helper()
+		ref, err := oci.ParseReference(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref
+	}
+	more := More{Images: []oci.Reference{image("registry.k8s.io/coredns/coredns:v1.11.1"), image("registry.k8s.io/pause:3.10")}, Targets: []string{"m.test/"}}
+	l, err := Read(strings.NewReader("images: ['registry.k8s.io/coredns/coredns:v1.10.1']\n"), "", more, english)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		list  *List
+		want  int
+		plain string
+	}{
+		"a release":           {read(t, "targets: [m.test/]\nkubernetes: [v1.31.0]\n"), 8, ""},
+		"a list of kubeadm's": {l, 4, "v1.10.1"},
+	} {
+		items, failed, err := Expand(t.Context(), c.list, func(oci.Registry) (oci.Reader, error) { return &lister{}, nil }, below)
+		if err != nil || len(failed) > 0 || len(items) != c.want {
+			t.Errorf("%s: got %v, %v, %v", what, items, failed, err)
+		}
+		found := make(map[string]bool)
+		for _, it := range items {
+			found[fmt.Sprintf("%s>%s", it.Source, it.Target)] = true
+			if it.Target.Path() == "coredns" && it.Tag.String() == c.plain {
+				t.Errorf("%s: %s goes to %s", what, it.Source, it.Target)
+			}
+		}
+		if !found[source+"coredns"] || !found[source+"coredns/coredns"] {
+			t.Errorf("%s: got %v", what, items)
+		}
+	}
+}
+
 func TestANameThatCannotBeIsAFailureOfItsImage(t *testing.T) {
 	refuse := func(target string, ref oci.Reference) (oci.Reference, error) {
 		if strings.Contains(ref.String(), "bad") {

@@ -1,0 +1,53 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"sampan/internal/oci"
+	"sampan/internal/registrytest"
+)
+
+// With imageRepository set to the mirror kubeadm has the kubelet pull CoreDNS from a name
+// without the folder in which it lies, before Kubernetes 1.21 from one that has none.
+func TestKubeadmFindsCoreDNSAtTheMirror(t *testing.T) {
+	eachContainerd(t, func(t *testing.T, v containerdVersion) {
+		up := registrytest.StartTest(t, registrytest.Options{})
+		images := map[string]manifest{
+			"v1.11.3": fillFrom(t, up, "coredns/coredns", "v1.11.3", "docker.io", "library/tiny", "latest"),
+			"1.7.0":   fillFrom(t, up, "coredns", "1.7.0", "quay.io", "team/tool", "1"),
+		}
+		up.SetBehavior(registrytest.K8s())
+		m := startMirror(t, options{upstreams: map[string]string{"registry.k8s.io": up.URL()}})
+		c := startContainerd(t, v, map[string]string{m.address: hostsFor("", "http://"+m.address, "")}, "")
+		sizes := make(map[string]int64)
+		for tag, image := range images {
+			name := m.address + "/registry.k8s.io/coredns:" + tag
+			got, err := criPull(c.socket, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != image.Config.Digest {
+				t.Errorf("%s: the image is %s, want %s", tag, got, image.Config.Digest)
+			}
+			c.wantImage(t, "k8s.io", name, image)
+			for _, blob := range append(image.Layers, image.Config) {
+				sizes[blob.Digest] = blob.Size // the two share a layer
+			}
+		}
+		for digest, size := range sizes {
+			d, err := oci.ParseDigest(digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := up.BytesSentOf(d); n != size {
+				t.Errorf("%d bytes of the %d of %s were sent", n, size, digest)
+			}
+		}
+		if n := newTool(t, "crane").run(t, "digest", m.address+"/k8s.gcr.io/coredns:v1.11.3"); strings.TrimSpace(n) != images["v1.11.3"].digest {
+			t.Errorf("by its older registry it is %s", n)
+		}
+	})
+}
