@@ -372,12 +372,12 @@ func TestReports(t *testing.T) {
 	if err := errors.Join(r.WriteText(&text, english, bytesOf), r.WriteMetrics(&metrics)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"quay.io/a/b:v1 → m.test/a/b:v1: copied\n", "registry.k8s.io/etcd:3.5.15-0 → m.test/etcd:3.5.15-0: failed: ", "1 copied, 7 failed; 2 blobs, 5 bytes"} {
+	for _, want := range []string{"quay.io/a/b:v1 → m.test/a/b:v1: copied\n", "registry.k8s.io/etcd:3.5.15-0 → m.test/etcd:3.5.15-0: failed: ", "1 copied, 8 failed; 2 blobs, 5 bytes"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, text.String())
 		}
 	}
-	for _, want := range []string{"sampan_sync_images{result=\"copied\"} 1\n", "sampan_sync_images{result=\"failed\"} 7\n", "sampan_sync_bytes 5\n", "sampan_sync_complete 0\n"} {
+	for _, want := range []string{"sampan_sync_images{result=\"copied\"} 1\n", "sampan_sync_images{result=\"failed\"} 8\n", "sampan_sync_bytes 5\n", "sampan_sync_complete 0\n"} {
 		if !strings.Contains(metrics.String(), want) {
 			t.Errorf("no %q in\n%s", want, metrics.String())
 		}
