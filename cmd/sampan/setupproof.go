@@ -68,6 +68,9 @@ const comingUp = 30 * time.Second
 // prove has the runtime pull, and tells who answered. One that was restarted just now
 // gets time to come up.
 func (s *setup) prove(ctx context.Context, plan *runtimes.Plan, restarted bool) error {
+	if restarted {
+		plan.Proof.Await(ctx, s.machine)
+	}
 	err := s.pullAll(ctx, plan.Proof)
 	if restarted {
 		err = s.pullUntil(ctx, plan.Proof, err)
@@ -80,6 +83,7 @@ func (s *setup) prove(ctx context.Context, plan *runtimes.Plan, restarted bool) 
 		if waiting, stepErr := s.takeSteps(ctx, again); stepErr != nil {
 			return stepErr
 		} else if !waiting {
+			plan.Proof.Await(ctx, s.machine)
 			err = s.pullUntil(ctx, plan.Proof, err)
 		}
 	}

@@ -142,12 +142,22 @@ func (d Docker) Plan(_ context.Context, m *Machine, f Found, mirror Mirror) (*Pl
 		}})
 	}
 	d.reload(m, f, p, path.Join(dir, "daemon.json"))
-	p.Pending = f.Kind == classicStore && !slices.ContainsFunc(f.Mirrors, func(s string) bool { return strings.TrimSuffix(s, "/") == mirror.URL })
+	p.Pending = f.Kind == classicStore && !asks(f.Mirrors, mirror.URL)
 	p.Proof = dockerProof()
 	if f.Kind == containerdStore {
 		p.Proof.Registries = mirror.toProve()
+	} else {
+		p.Proof.Ready = func(ctx context.Context, m *Machine) bool {
+			now, err := d.Detect(ctx, m)
+			return err == nil && (now.Kind == containerdStore || now.Kind != "" && asks(now.Mirrors, mirror.URL))
+		}
 	}
 	return p, nil
+}
+
+// asks tells whether a mirror is among those that a daemon says it has.
+func asks(mirrors []string, url string) bool {
+	return slices.ContainsFunc(mirrors, func(s string) bool { return strings.TrimSuffix(s, "/") == url })
 }
 
 // elsewhere refuses a Docker that does not read the files of this machine.

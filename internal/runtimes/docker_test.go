@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // programs are those of a machine: what each command line begins with, and what it
@@ -67,6 +69,49 @@ func machineCases() map[string]machineCase {
 		"nerdctl/bare":                   {Nerdctl{}, "public", nil, programs{"nerdctl --version": "nerdctl version 2.0.0\n"}},
 		"nerdctl/hosts-dir":              {Nerdctl{}, "loopback", tree{"/etc/nerdctl/nerdctl.toml": "hosts_dir = [\"/opt/hosts\"]\n"}, nil},
 	}
+}
+
+// A dockerd that was told to read its file again does so a moment later: who pulls before
+// has it ask the registry itself.
+func TestNothingIsPulledBeforeDockerHasTakenUpTheMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for fact, c := range map[string]struct {
+			info  string // once it has
+			after int    // how often it was asked before that
+			most  time.Duration
+		}{
+			"it has":                     {fmt.Sprintf(classicInfo, `["https://mirror.test/"]`), 0, 0},
+			"it will have":               {fmt.Sprintf(classicInfo, `["https://mirror.test/"]`), 3, 300 * time.Millisecond},
+			"the other store needs none": {newInfo, 3, 300 * time.Millisecond},
+			"it never will":              {fmt.Sprintf(classicInfo, `["https://other.test/"]`), 3, takeUpTime},
+		} {
+			m, _ := machine(t, nil)
+			m.Environ, m.UID, m.Command = nil, 0, classic("[]").run
+			f, err := Docker{}.Detect(t.Context(), m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, err := Docker{}.Plan(t.Context(), m, f, Mirror{URL: "https://mirror.test", Host: "mirror.test"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := 0
+			m.Command = func(ctx context.Context, name string, args ...string) ([]byte, error) {
+				if name != "docker" || args[0] != "info" {
+					return classic("[]").run(ctx, name, args...)
+				}
+				if asked++; asked <= c.after {
+					return []byte(fmt.Sprintf(classicInfo, "[]")), nil
+				}
+				return []byte(c.info), nil
+			}
+			began := time.Now()
+			plan.Proof.Await(t.Context(), m)
+			if took := time.Since(began); took != c.most || asked <= c.after {
+				t.Errorf("%s: it was waited for %v and asked %d times", fact, took, asked)
+			}
+		}
+	})
 }
 
 // What each target writes on machines as people have them is in testdata/golden.

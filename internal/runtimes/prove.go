@@ -58,8 +58,32 @@ type Leaver interface {
 	Left(ctx context.Context, m *Machine) bool
 }
 
-// forgetTime bounds the wait for a runtime that was told to forget.
-const forgetTime = 15 * time.Second
+// takeUpTime bounds the wait for a runtime that was told to read its files again.
+const takeUpTime = 15 * time.Second
+
+// Await waits until the runtime is [Proof.Ready], for 15 seconds at most: whoever pulls
+// before may be answered by the registry itself, or wait long for it.
+func (p *Proof) Await(ctx context.Context, m *Machine) {
+	if p.Ready != nil {
+		_ = until(ctx, func(ctx context.Context) bool { return p.Ready(ctx, m) }) // the pull tells
+	}
+}
+
+// until asks again and again whether something is so. The error is that the time is over.
+func until(ctx context.Context, so func(context.Context) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, takeUpTime)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !so(ctx) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
 
 // Leave has a runtime that is set up forget the mirror, where that takes more than
 // [Undo], which is to follow: what it writes is part of the setup that is undone.
@@ -81,20 +105,7 @@ func Leave(ctx context.Context, m *Machine, s *Store, t Target) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, forgetTime)
-	defer cancel()
-	for tick := time.NewTicker(100 * time.Millisecond); ; {
-		if l.Left(ctx, m) {
-			tick.Stop()
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			tick.Stop()
-			return context.Cause(ctx)
-		}
-	}
+	return until(ctx, func(ctx context.Context) bool { return l.Left(ctx, m) })
 }
 
 // Take runs a step that has a command.

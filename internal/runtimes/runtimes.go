@@ -182,4 +182,7 @@ type Proof struct {
 	// Do pulls an image, and Undo takes it away, where there is no command for that; nil
 	// means Pull and Remove.
 	Do, Undo func(ctx context.Context, image string) error
+	// Ready tells whether the runtime has taken up what was written, which one that was
+	// told to read it again does a moment later; nil where nothing but a pull tells.
+	Ready func(ctx context.Context, m *Machine) bool
 }
