@@ -218,6 +218,8 @@ func TestHelmValues(t *testing.T) {
 		{"a hub beside a name", "values.yaml", "image:\n  hub: «q.io/a»\n  name: b\n  tag: v1\n", ""},
 		{"a registry of another name is told", "values.yaml", "image:\n  host: q.io\n  repository: a/b\n  tag: v1\nx:\n  image: {registryUrl: q.io, name: c, tag: v1}\ny: {host: a.example, image: «d:1»}\n", "a/b: no rule, c: no rule"},
 		{"names in a list or a map of images", "values.yaml", "images:\n  web: «a:1»\n  api: «q.io/b»\n  hero: assets/hero\n  logo: /static/x.png\n  db:\n    repository: «c/d»\n    tag: x\nextraImages:\n- «e:1»\n- f\n", "assets/hero: no rule"},
+		{"names in a map of images with a registry for them are told", "values.yaml", "images:\n  registry: q.io\n  web: a/b:1\nx:\n  images: {repository: q.io/x, web: 'c:1'}\ny:\n  images: {registry: '', web: «d:1»}\n", "a/b:1: no rule, c:1: no rule"},
+		{"a key that ends like images is another", "values.yaml", "damages: [a/b:1]\nwebImages: [«a/b:1»]\n", ""},
 		{"other words for a name", "values.yaml", "a:\n  imageName: «a»\n  imageTag: v1\nb: {imageRepo: «q.io/b»}\nc: {imageRef: 'c/d'}\nd: {imageURL: 'https://example.com/x.png'}\n", "c/d: no rule"},
 		{"a name", "values.yaml", "image: «a:1»\nsidecarImage: «b/c»\nextraContainers: {containers: [{image: «d»}]}\n", ""},
 		{"a name beside its tag", "values.yaml", "image: «a»\ntag: v1\n", ""},
