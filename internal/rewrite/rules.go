@@ -146,6 +146,9 @@ func (u *run) kubernetes(v *valueRules, id int32) {
 	case key == "reference" && string(t.keyOf(parent)) == "image" && t.under(t.nodes[parent].parent, "volumes"):
 		u.name(id)
 		return
+	case key == "value" && t.under(parent, "kubeletExtraArgs") && t.scalar(parent, "name") == "pod-infra-container-image":
+		u.name(id)
+		return
 	case kind == "Application" || kind == "ApplicationSet":
 		if u.argo(id, key) {
 			return

@@ -162,6 +162,7 @@ func TestKindsThatAreKnown(t *testing.T) {
 		{"values as text of k3s", "", head("helm.cattle.io/v1", "HelmChart") + "spec:\n  valuesContent: |-\n    image:\n      repository: «a/b»\n      tag: x\n", ""},
 		{"names that Flux puts in", "", head("kustomize.toolkit.fluxcd.io/v1", "Kustomization") + "spec:\n  images:\n  - name: a\n    newName: «b/a»\n---\n" + head("helm.toolkit.fluxcd.io/v2", "HelmRelease") + "spec:\n  postRenderers:\n  - kustomize:\n      images:\n      - {name: a, newName: «q.io/a», newTag: x}\n", ""},
 		{"kubelets of kubeadm", "", head("kubeadm.k8s.io/v1beta3", "JoinConfiguration") + "nodeRegistration:\n  kubeletExtraArgs:\n    pod-infra-container-image: «registry.k8s.io/pause:3.9»\n", ""},
+		{"the same since v1beta4", "", head("kubeadm.k8s.io/v1beta4", "InitConfiguration") + "nodeRegistration:\n  kubeletExtraArgs:\n  - name: pod-infra-container-image\n    value: «registry.k8s.io/pause:3.9»\n  - {name: cloud-provider, value: external/x:1}\n", ""},
 		{"bare words of Argo CD", "", head("argoproj.io/v1alpha1", "Application") + "spec:\n  source:\n    helm:\n      parameters:\n      - {name: image.name, value: «a»}\n      - {name: x.image, value: b}\n      - {name: x.name, value: c}\n", "b: no rule"},
 		{"what a cluster says of itself stays", "", pod + "image: «a»\nstatus:\n  containerStatuses:\n  - image: docker.io/library/a:latest\n    imageID: docker.io/library/a@sha256:0\n", ""},
 		{"an element of a list", "", head("apps.kruise.io/v1beta1", "ImageListPullJob") + "spec:\n  images:\n  - «a»\n  - '«b»'\n", ""},
