@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"golang.org/x/term"
 )
 
 // An input is standard input that the end of a context ends: a signal must not wait for
@@ -53,6 +55,15 @@ func (i *input) fill() {
 	case <-i.ctx.Done():
 		i.err = &told{text("interrupted", "已中断"), i.ctx.Err()}
 	}
+}
+
+// isTerminal tells whether somebody types what is read from in.
+func isTerminal(in io.Reader) bool {
+	if i, ok := in.(*input); ok {
+		in = i.from
+	}
+	f, ok := in.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // A pipe is a file that is opened when it is first read, because that may wait for whoever

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -94,6 +95,24 @@ func TestInterruptedOnATerminal(t *testing.T) {
 		return len(lines) > 1 && regexp.MustCompile(`^total .* 0%  .* / 4\.0 MiB`).MatchString(lines[0]) && strings.HasPrefix(lines[1], "sampan: ") &&
 			!strings.Contains(strings.Join(s.All(), "\n"), "^C") && column == 0 && line == len(lines)
 	})
+}
+
+// A question is left without an answer.
+func TestAQuestionThatIsInterrupted(t *testing.T) {
+	person(t)
+	root := t.TempDir()
+	x := terminaltest.New(t, 100, 60)
+	cmd := onTerminal(t, x, "setup", "docker", "--root", root, "--mirror", "mirror.example.com")
+	x.Await("the question", terminaltest.Shows("Write these files? [y/N]"))
+	x.Type("\x03")
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("it ends with %v", err)
+	}
+	x.Await("why it ended", terminaltest.Shows("sampan: interrupted"))
+	if files, err := os.ReadDir(root); err != nil || len(files) != 0 {
+		t.Errorf("%d files, %v", len(files), err)
+	}
 }
 
 // However much is on its way, a person who ends a copy reads one sentence.

@@ -4,15 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/rogpeppe/go-internal/diff"
-	"golang.org/x/term"
 
 	"sampan/internal/client"
 	"sampan/internal/runtimes"
@@ -152,13 +151,15 @@ func (s *setup) tellNotes(plan *runtimes.Plan) {
 // agree shows what changes and asks. Where nobody can be asked, that has to be said
 // before.
 func (s *setup) agree(plan *runtimes.Plan, mirror *client.Mirror) (bool, error) {
-	f, ok := s.in.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if !isTerminal(s.in) {
 		return false, usagef("%s", text("nobody can be asked here: say --yes, or --dry-run to see what would change", "无法询问：请使用 --yes，或用 --dry-run 查看将要做的改动"))
 	}
 	s.tellDiff(plan, mirror)
 	fmt.Fprint(s.out, "\n"+text("Write these files? [y/N] ", "写入这些文件？[y/N] "))
-	answer, err := bufio.NewReader(io.LimitReader(f, 1<<10)).ReadString('\n')
+	answer, err := bufio.NewReader(io.LimitReader(s.in, 1<<10)).ReadString('\n')
+	if errors.Is(err, context.Canceled) {
+		return false, err
+	}
 	if err != nil && answer == "" {
 		return false, nil
 	}

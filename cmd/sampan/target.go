@@ -31,7 +31,7 @@ func parseTarget(what, s string) (target, error) {
 	}
 	if below, ok := strings.CutSuffix(path, "/"); ok {
 		if _, err := registry.Repository(below); err != nil {
-			return target{}, noNamespace(what, path)
+			return target{}, noNamespace(what, registry, path)
 		}
 		return target{registry: registry, below: below}, nil
 	}
@@ -52,11 +52,11 @@ func parseTarget(what, s string) (target, error) {
 	return t, nil
 }
 
-// noNamespace says what is wrong with the path of a place.
-func noNamespace(what, path string) error {
-	const most = 255 // of a whole name, with the host
-	if len(path) > most {
-		return usagef(text("%s: a name has at most %d characters, and the namespace alone %d", "%s：名字至多 %d 个字符，而命名空间就有 %d 个"), what, most, len(path))
+// noNamespace says what is wrong with the path of a place, which ends in a slash.
+func noNamespace(what string, registry oci.Registry, path string) error {
+	const most = 255 // of a whole name
+	if n := len(registry.String() + "/" + strings.TrimSuffix(path, "/")); n > most {
+		return usagef(text("%s: a name has at most %d characters with its registry, and this namespace alone %d", "%s：名字连同仓库地址至多 %d 个字符，而仅到命名空间就有 %d 个"), what, most, n)
 	}
 	if strings.ToLower(path) != path {
 		return usagef(text("%s: %q has capital letters; names of repositories are in lower case", "%s：%q 含有大写字母；仓库名应为小写"), what, path)

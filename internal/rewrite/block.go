@@ -94,14 +94,16 @@ func (u *run) embedded(id int32, read func(*run)) {
 	in := newRun(u.Rewriter, b.text)
 	in.renamed, in.tagged = u.renamed, u.tagged
 	read(in)
+	edits := make([]edit, 0, len(in.edits))
 	for _, e := range in.edits {
 		start, line := b.at(e.start)
-		if _, last := b.at(max(e.end-1, e.start)); last != line {
+		if _, last := b.at(max(e.end-1, e.start)); last != line || !n.holds(e.text) {
 			u.find(n.start, Finding{Field: t.field(id), Reason: Escaped})
 			return
 		}
-		u.edits = append(u.edits, edit{start, start + e.end - e.start, e.text})
+		edits = append(edits, edit{start, start + e.end - e.start, e.text})
 	}
+	u.edits = append(u.edits, edits...)
 	field := t.field(id)
 	for _, i := range in.images {
 		i.offset, _ = b.at(i.offset)
@@ -112,5 +114,18 @@ func (u *run) embedded(id int32, read func(*run)) {
 		f.offset, _ = b.at(min(f.offset, len(b.text)-1))
 		f.Field = strings.TrimSuffix(field+"."+f.Field, ".")
 		u.finds = append(u.finds, f)
+	}
+}
+
+// holds tells whether a text can be put into a scalar as it is: quotes end one in double
+// quotes, and brackets one without quotes that is within brackets.
+func (n *node) holds(text string) bool {
+	switch n.style {
+	case double:
+		return !strings.Contains(text, `"`)
+	case plain:
+		return !n.flow || !strings.Contains(text, "[")
+	default:
+		return true
 	}
 }

@@ -62,17 +62,23 @@ func (u *run) scalar(id int32, decide func(text string) (change, Reason, error))
 		return
 	}
 	from, to := int(start)+c.start, int(start)+c.end
-	if n.style == plain && c.start == 0 && needsQuotes(c.text) {
+	if n.style == plain && needsQuotes(c, n.flow) {
+		if strings.ContainsAny(text, `"\`) {
+			u.find(start, Finding{Field: t.field(id), Name: text, Reason: Escaped})
+			return
+		}
 		u.images = append(u.images, Image{Name: text[c.start:c.end], New: c.text, Field: t.field(id), offset: from})
-		u.edits = append(u.edits, edit{int(start), int(end), `"` + c.text + text[c.end:] + `"`})
+		u.edits = append(u.edits, edit{int(start), int(end), `"` + text[:c.start] + c.text + text[c.end:] + `"`})
 		return
 	}
 	u.image(from, to, t.field(id), c.text)
 }
 
-// needsQuotes tells whether a name cannot begin a scalar without quotes: an IPv6
-// address is in brackets.
-func needsQuotes(name string) bool { return strings.HasPrefix(name, "[") }
+// needsQuotes tells whether a scalar cannot be without quotes any more: an IPv6 address
+// is in brackets, which begin no scalar, and are in none that is within brackets itself.
+func needsQuotes(c change, flow bool) bool {
+	return strings.HasPrefix(c.text, "[") && (flow || c.start == 0)
+}
 
 // whole decides about the name of an image, which may contain variables. Without an
 // error, NotRenamed means that it was renamed.

@@ -37,7 +37,7 @@ func (u *run) rules(d dialect) {
 	}
 	for id := range place(len(t.nodes)) {
 		n := &t.nodes[id]
-		if d == helmValues && n.kind != scalarNode && bytes.HasSuffix(t.keyOf(id), []byte("mages")) {
+		if d == helmValues && n.kind != scalarNode && endsInImages(t.keyOf(id)) {
 			v.images(id)
 			continue
 		}
@@ -83,6 +83,12 @@ func (u *run) rules(d dialect) {
 // endsInImage is true for image, Image, sidecarImage and docker_image.
 func endsInImage(key []byte) bool {
 	return bytes.HasSuffix(key, []byte("mage")) && len(key) > 4 && (key[len(key)-5] == 'i' || key[len(key)-5] == 'I')
+}
+
+// endsInImages is the same for "images".
+func endsInImages(key []byte) bool {
+	one, several := bytes.CutSuffix(key, []byte("s"))
+	return several && endsInImage(one)
 }
 
 // looksLikeImage tells whether a text is certainly meant as an image's name: it has a
@@ -138,6 +144,9 @@ func (u *run) kubernetes(v *valueRules, id int32) {
 		u.name(id)
 		return
 	case key == "reference" && string(t.keyOf(parent)) == "image" && t.under(t.nodes[parent].parent, "volumes"):
+		u.name(id)
+		return
+	case key == "value" && t.under(parent, "kubeletExtraArgs") && t.scalar(parent, "name") == "pod-infra-container-image":
 		u.name(id)
 		return
 	case kind == "Application" || kind == "ApplicationSet":

@@ -61,15 +61,17 @@ func (v *valueRules) within(root int32) {
 	}
 }
 
-// images deals with a mapping or a sequence of images, as far as these are texts.
+// images deals with a mapping or a sequence of images, as far as these are texts. Where
+// it has, or is beside, something that they may be put behind, they are reported.
 func (v *valueRules) images(id int32) {
 	t := &v.tree
 	v.within(0)
+	behind := v.behindSibling(id, "") || v.behindSibling(t.nodes[id].parent, "") || t.scalar(id, "repository") != "" || t.scalar(id, "repo") != ""
 	for c := t.nodes[id].first; c != 0; c = t.nodes[c].next {
 		key, text := t.keyOf(c), t.text(c)
 		switch {
 		case v.keys[string(key)] || endsInImage(key) || !looksLikeImage(text) || v.behindGlobal(text):
-		case certainly(text):
+		case certainly(text) && !behind:
 			v.name(c)
 		default:
 			v.find(t.nodes[c].start, Finding{Field: t.field(c), Name: text, Reason: NoRule})

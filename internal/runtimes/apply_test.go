@@ -141,6 +141,31 @@ func TestUndoLeavesNoTraceOfTheStore(t *testing.T) {
 	}
 }
 
+// The order in which several are undone does not matter: the last one leaves nothing.
+func TestTheLastOfSeveralUndoneLeavesNoTraceOfTheStore(t *testing.T) {
+	for _, order := range [][]string{{"docker", "k3s", "rke2"}, {"rke2", "k3s", "docker"}, {"k3s", "docker", "rke2"}} {
+		m, s := machine(t, tree{"/etc/docker": "1", "/etc/k3s": "1", "/etc/rke2": "1"})
+		nowhere := &Store{}
+		before := look(t, m, nowhere)
+		for _, target := range []string{"docker", "k3s", "rke2"} {
+			if err := Apply(m, s, target, plan(t, m, tree{"/etc/" + target: "2"})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, target := range order {
+			if _, err := os.Stat(s.dir); err != nil {
+				t.Errorf("%s: before the last one is undone: %v", order, err)
+			}
+			if _, _, left, err := Undo(m, s, target, false); err != nil || left != 0 {
+				t.Errorf("%s: %s: %d left, %v", order, target, left, err)
+			}
+		}
+		if after := look(t, m, nowhere); !maps.Equal(before, after) {
+			t.Errorf("%s: got %v, want %v", order, after, before)
+		}
+	}
+}
+
 func TestTwoSetupsInARowAreUndoneAsOne(t *testing.T) {
 	m, s := machine(t, tree{"/a": "0"})
 	before := look(t, m, s)

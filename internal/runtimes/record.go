@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // A record is what a setup found and left, kept until it is undone. Setups of one
@@ -126,9 +128,33 @@ func (s *Store) backup(r *record, n int, name string, content []byte) error {
 	return writeFile(filepath.Join(dir, name), content, 0o600, -1, -1)
 }
 
+// bequeath has another record, where there is one, know of the directories that were made
+// for this one: with the last record they go. Where that fails they stay, empty.
+func (s *Store) bequeath(r *record, n int) {
+	if len(r.Kept) == 0 {
+		return
+	}
+	entries, _ := os.ReadDir(s.dir)
+	for _, e := range entries {
+		dot := strings.LastIndexByte(e.Name(), '.')
+		number, err := strconv.Atoi(e.Name()[dot+1:])
+		if dot < 0 || err != nil || s.path(r.Target, n) == filepath.Join(s.dir, e.Name()) {
+			continue
+		}
+		other, err := s.load(e.Name()[:dot], number)
+		if err != nil {
+			continue // what has no record is nothing
+		}
+		other.Kept = append(slices.Clone(r.Kept), other.Kept...)
+		_ = s.save(other, number)
+		return
+	}
+}
+
 // remove forgets a record, and the directories that were made for it where nothing else
 // is in them. The record goes first: what is left without one is nothing.
 func (s *Store) remove(r *record, n int) error {
+	s.bequeath(r, n)
 	dir := s.path(r.Target, n)
 	if err := os.Remove(filepath.Join(dir, "record.json")); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"sampan/internal/oci"
@@ -425,6 +426,57 @@ func TestABrokenImageKeepsNoOtherFromBeingRead(t *testing.T) {
 			t.Errorf("%s: what is here of the repository is told, though nobody knows", what)
 		}
 	}
+}
+
+// A disk that fails once, or has no more files to give, is no broken image: who asks again
+// is answered.
+func TestWhatCouldNotBeReadOnceIsReadAgain(t *testing.T) {
+	signed := manifest(t, nil, 0)
+	image := describe(oci.MediaTypeImageManifest, signed)
+	signing := manifest(t, &image, 1)
+	signature := describe(oci.MediaTypeImageManifest, signing)
+	for fact, failing := range map[string]oci.Digest{"an image": image.Digest, "what is attached to it": signature.Digest} {
+		blobs := &unsteady{content: map[oci.Digest]string{image.Digest: signed, signature.Digest: signing}, failing: failing}
+		l := &Layout{
+			images: []Image{{Ref: reference(t, "a:1"), Named: true, Descriptor: image}, {Descriptor: signature}},
+			blobs:  blobs, reach: make(map[oci.Repository]*graph),
+		}
+		repo := reference(t, "a:1").Repository
+		_, err := l.Manifest(t.Context(), repo, failing)
+		if err == nil || failing == image.Digest && !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("%s, the first time: %v", fact, err)
+		}
+		blobs.failing = oci.Digest{}
+		if _, err := l.Manifest(t.Context(), repo, failing); err != nil {
+			t.Errorf("%s, again: %v", fact, err)
+		}
+		if got, err := l.Referrers(t.Context(), repo, image.Digest); err != nil || len(got) != 1 {
+			t.Errorf("%s: what is attached: %v, %v", fact, got, err)
+		}
+		opened := blobs.opened
+		if _, err := l.StatManifest(t.Context(), repo, failing); err != nil || blobs.opened != opened {
+			t.Errorf("%s: known, and read %d times more: %v", fact, blobs.opened-opened, err)
+		}
+	}
+}
+
+// unsteady are blobs of which one cannot be opened.
+type unsteady struct {
+	content map[oci.Digest]string
+	failing oci.Digest // zero for none
+	opened  int
+}
+
+func (u *unsteady) Open(digest oci.Digest) (Content, error) {
+	u.opened++
+	if digest == u.failing {
+		return Content{}, &fs.PathError{Op: "open", Path: digest.String(), Err: syscall.EMFILE}
+	}
+	s, ok := u.content[digest]
+	if !ok {
+		return Content{}, fs.ErrNotExist
+	}
+	return Content{ReaderAt: strings.NewReader(s), Size: int64(len(s))}, nil
 }
 
 // What transfer puts is named by its tags, and what is attached by its subject.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"sampan/internal/oci"
 )
@@ -22,7 +23,7 @@ type Layout struct {
 
 	mu       sync.Mutex
 	reach    map[oci.Repository]*graph // filled when a repository is first asked for
-	attached []attached                // nil until somebody asks
+	attached []attached                // nil until all that could be has been read
 }
 
 // graph is what the images of a repository name, with those attached to them.
@@ -32,11 +33,13 @@ type graph struct {
 	referrers map[oci.Digest][]oci.Descriptor // by subject
 	broken    map[oci.Digest]error            // manifests that cannot be read, and why
 	failed    error                           // the first of these; nil for none
+	unsure    bool                            // something could not be read that may be read later
 }
 
 // fail notes that a manifest cannot be read: whoever asks for it is told, and nobody else.
 func (g *graph) fail(digest oci.Digest, err error) {
 	g.broken[digest] = err
+	g.unsure = g.unsure || mayPass(err)
 	if g.failed == nil {
 		g.failed = err
 	}
@@ -148,6 +151,10 @@ func (l *Layout) content(ctx context.Context, repo oci.Repository, digest oci.Di
 	if err != nil {
 		return oci.Descriptor{}, Content{}, err
 	}
+	return l.contentOf(g, repo, digest)
+}
+
+func (l *Layout) contentOf(g *graph, repo oci.Repository, digest oci.Digest) (oci.Descriptor, Content, error) {
 	d, ok := g.blobs[digest]
 	if !ok {
 		return d, Content{}, oci.Errorf(oci.CodeBlobUnknown, "%s has no blob %s here", repo, digest)
@@ -170,11 +177,11 @@ func (l *Layout) content(ctx context.Context, repo oci.Repository, digest oci.Di
 // should have. They are not proven. The error is that of the first image that cannot be
 // read, for which nobody knows what it names.
 func (l *Layout) Present(ctx context.Context, repo oci.Repository) ([]oci.Descriptor, error) {
-	present, _, err := l.inventory(ctx, repo)
+	g, err := l.graph(ctx, repo)
 	if err != nil {
 		return nil, err
 	}
-	g, err := l.graph(ctx, repo)
+	present, _, err := l.inventory(g, repo)
 	if err != nil {
 		return nil, err
 	}
@@ -184,17 +191,20 @@ func (l *Layout) Present(ctx context.Context, repo oci.Repository) ([]oci.Descri
 // Missing are the blobs that the images of a repository name which can be read, and that
 // are not here.
 func (l *Layout) Missing(ctx context.Context, repo oci.Repository) ([]oci.Descriptor, error) {
-	_, missing, err := l.inventory(ctx, repo)
+	g, err := l.graph(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	_, missing, err := l.inventory(g, repo)
 	return missing, err
 }
 
-func (l *Layout) inventory(ctx context.Context, repo oci.Repository) (present, missing []oci.Descriptor, err error) {
-	g, err := l.graph(ctx, repo)
-	if err != nil {
-		return nil, nil, err
-	}
+func (l *Layout) inventory(g *graph, repo oci.Repository) (present, missing []oci.Descriptor, err error) {
 	for digest, d := range g.blobs {
-		_, err := l.StatBlob(ctx, repo, digest)
+		_, c, err := l.contentOf(g, repo, digest)
+		if err == nil {
+			err = c.close()
+		}
 		switch {
 		case err == nil:
 			present = append(present, d)
@@ -253,7 +263,13 @@ func (l *Layout) manifest(d oci.Descriptor) (oci.Manifest, error) {
 	return oci.Manifest{Descriptor: oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: int64(len(raw))}, Bytes: raw}, nil
 }
 
-// graph walks what the images of a repository name, once.
+// mayPass tells an error of the disk, or of this process, from one of what is there.
+func mayPass(err error) bool {
+	return errors.As(err, new(syscall.Errno)) && !errors.Is(err, fs.ErrPermission)
+}
+
+// graph walks what the images of a repository name, once. Where the disk fails, who comes
+// next walks again.
 func (l *Layout) graph(ctx context.Context, repo oci.Repository) (*graph, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -277,7 +293,9 @@ func (l *Layout) graph(ctx context.Context, repo oci.Repository) (*graph, error)
 	if err := l.attach(ctx, g); err != nil {
 		return nil, err
 	}
-	l.reach[repo] = g
+	if !g.unsure {
+		l.reach[repo] = g
+	}
 	return g, nil
 }
 
@@ -328,7 +346,9 @@ func (l *Layout) walk(ctx context.Context, g *graph, d oci.Descriptor, depth int
 // attach adds the entries of the index whose subject is in the graph already, until
 // there are none left.
 func (l *Layout) attach(ctx context.Context, g *graph) error {
-	open := slices.Clone(l.attachedLocked())
+	list, sure := l.attachedLocked()
+	g.unsure = g.unsure || !sure
+	open := slices.Clone(list)
 	for again := true; again; {
 		again = false
 		for n := 0; n < len(open); n++ {
@@ -354,15 +374,17 @@ type attached struct {
 	subject    oci.Digest
 }
 
-// attachedLocked reads each manifest that the index names, once.
-func (l *Layout) attachedLocked() []attached {
+// attachedLocked reads each manifest that the index names, once. It is not sure that these
+// are all where the disk fails.
+func (l *Layout) attachedLocked() (list []attached, sure bool) {
 	if l.attached != nil {
-		return l.attached
+		return l.attached, true
 	}
-	l.attached = []attached{}
+	list, sure = []attached{}, true
 	for _, i := range l.images {
 		m, err := l.manifest(i.Descriptor)
 		if err != nil {
+			sure = sure && !mayPass(err)
 			continue // whoever asks for it is told
 		}
 		parsed, err := m.Graph()
@@ -371,7 +393,10 @@ func (l *Layout) attachedLocked() []attached {
 		}
 		d := i.Descriptor
 		d.ArtifactType, d.Annotations = parsed.ArtifactType, parsed.Annotations
-		l.attached = append(l.attached, attached{d, parsed.Subject.Digest})
+		list = append(list, attached{d, parsed.Subject.Digest})
 	}
-	return l.attached
+	if sure {
+		l.attached = list
+	}
+	return list, sure
 }

@@ -26,6 +26,8 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 
 	"sampan/internal/oci"
 	"sampan/internal/schedule/timetable"
@@ -119,20 +121,58 @@ type Tags struct {
 	constraint *semver.Constraints
 }
 
-// UnmarshalYAML takes a list for Include.
+// UnmarshalYAML takes a list for Include, and a text for one of it. Numbers stay as they
+// are written.
 func (t *Tags) UnmarshalYAML(unmarshal func(any) error) error {
 	var one string
 	if err := unmarshal(&one); err == nil {
-		t.Include = []string{one}
-		return nil
+		var as written
+		err := unmarshal(&as)
+		t.Include = []string{string(as)}
+		return err
 	}
 	var include []string
 	if err := unmarshal(&include); err == nil {
-		t.Include = include
-		return nil
+		var as []written
+		err := unmarshal(&as)
+		t.Include = texts(as)
+		return err
 	}
 	type plain Tags
-	return unmarshal((*plain)(t))
+	if err := unmarshal((*plain)(t)); err != nil { // which knows the place
+		return err
+	}
+	var as struct {
+		Include, Exclude []written
+		SemVer           written `yaml:"semver"`
+		Newest           int
+	}
+	err := unmarshal(&as)
+	t.Include, t.Exclude, t.SemVer = texts(as.Include), texts(as.Exclude), string(as.SemVer)
+	return err
+}
+
+// A written is a text, also where YAML takes it for a number: the tag 1.30 is not 1.3.
+type written string
+
+// UnmarshalYAML implements [yaml.BytesUnmarshaler].
+func (w *written) UnmarshalYAML(raw []byte) error {
+	if file, err := parser.ParseBytes(raw, 0); err == nil && len(file.Docs) == 1 {
+		switch n := file.Docs[0].Body.(type) {
+		case *ast.IntegerNode, *ast.FloatNode:
+			*w = written(n.GetToken().Value)
+			return nil
+		}
+	}
+	return yaml.Unmarshal(raw, (*string)(w))
+}
+
+func texts(list []written) []string {
+	var all []string
+	for _, w := range list {
+		all = append(all, string(w))
+	}
+	return all
 }
 
 // MaxFile bounds a list, in bytes.

@@ -54,6 +54,10 @@ func TestWhichTags(t *testing.T) {
 		{"the newest of a range", `{newest: 1, semver: "1.x"}`, "1.10.0"},
 		{"a name beside the newest", `{include: [latest, "*"], newest: 1, exclude: ["*-*"]}`, "latest 2.0.0"},
 		{"a name is taken once", `{include: [2.0.0, "2*"]}`, "2.0.0 2.0.0-rc.1"},
+		{"a number as it is written", "[1.30, 010, 0x1f, 1_0, 1.10]", "1.30 010 0x1f 1_0 1.10"},
+		{"one number alone", "1.30", "1.30"},
+		{"numbers in each field", `{include: [1.20, "1.*"], exclude: [1.9, &a 1.10, *a]}`, "1.20 1.0.0 1.10.0 1.2.0"},
+		{"a number as a range", "{semver: 1.10}", "1.10.0"},
 		{"more than there are", `{newest: 99, include: ["1.*"]}`, "1.10.0 1.9 1.2.0 1.0.0"},
 	} {
 		l := read(t, "targets: [m.test/]\nimages: [{source: quay.io/a/b, tags: "+c.tags+"}]\n")
