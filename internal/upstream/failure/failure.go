@@ -83,6 +83,9 @@ const (
 	ProxyStatus       // the proxy on the way refuses with Status
 	ProxySOCKS        // the SOCKS proxy on the way does not connect
 	PrivateAddress    // it leads to the private address of Host
+	NoAddress         // it leads to something that is no address
+	PlainAddress      // it leads from https to plain http
+	Circle            // it redirects too many times
 	StorageRefused    // it leads to a storage, Host, that refuses the request
 	LeftAlone         // it is not asked now: Last, Again
 )
@@ -159,6 +162,12 @@ func (f *Facts) answer() string {
 		return "asks for a token at " + f.Host + ", to which its credentials are not sent unless the host is configured as a token realm"
 	case PrivateAddress:
 		return "leads to the private address of " + f.Host + ", which is refused unless an endpoint that is configured for it is private itself or egress.redirects allows it"
+	case NoAddress:
+		return "leads to something that is not an address"
+	case PlainAddress:
+		return "leads from https to plain http, which is refused"
+	case Circle:
+		return "redirects in a circle"
 	case OldManifest:
 		return "has the manifest only in Docker's schema 1, which sampan does not carry"
 	case Limited:
