@@ -42,7 +42,7 @@ func TestARateLimitHoldsBackEverything(t *testing.T) {
 		t.Run(strings.TrimSpace(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const told = 7 * time.Second
-				f := &fake{blobs: map[string]map[string][]byte{}, manifests: map[string]map[string]stored{}, uploads: map[string][]byte{}, hits: map[string]int{}}
+				f := emptyFake()
 				var limited, early []time.Duration
 				began := time.Now()
 				f.behave.instead = func(f *fake, w http.ResponseWriter, r *http.Request) bool {
