@@ -91,7 +91,7 @@ func openInMemory(t *testing.T, name oci.Registry, h http.Handler) *Registry {
 	}
 	r.Close()
 	r.Registry, err = upstream.New(upstream.Options{
-		Registry: name, Endpoints: []*url.URL{{Scheme: "http", Host: name.String()}}, Write: true, Transport: inMemory{h}, RateLimitWait: rateLimitWait,
+		Registry: name, Endpoints: []*url.URL{{Scheme: "http", Host: name.String()}}, Write: true, Transport: inMemory{h}, RateLimitWait: rateLimitWait, Persistent: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package syncing
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -106,14 +105,9 @@ func (s *Source) images(ctx context.Context, reader func(oci.Registry) (oci.Read
 	return refs, nil
 }
 
-// patiently asks again where a registry limits the rate and says for how long.
+// patiently asks as often as a transfer does.
 func patiently[T any](ctx context.Context, question func() (T, error)) (T, error) {
-	for n := 1; ; n++ {
-		v, err := question()
-		if !errors.Is(err, &oci.Error{Code: oci.CodeTooManyRequests}) || transfer.Backoff(ctx, n, err) != nil {
-			return v, err
-		}
-	}
+	return transfer.Again(ctx, transfer.Backoff, nil, question)
 }
 
 // items are the places where an image goes.

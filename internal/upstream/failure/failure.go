@@ -111,6 +111,15 @@ func (f *Facts) Error() string {
 // Unwrap returns the cause.
 func (f *Facts) Unwrap() error { return f.Err }
 
+// Answered tells whether somebody was there and said something, however useless; it is what
+// a question that is worth asking again has, and a host that was mistyped has not.
+func (f *Facts) Answered() bool {
+	if f.Kind == LeftAlone {
+		return f.Last != nil && f.Last.Answered()
+	}
+	return f.answer() != "" && f.Kind != LoginUnread || f.Kind == StorageRefused
+}
+
 // Sentence says it in English, in words that are safe to send.
 func (f *Facts) Sentence() string {
 	name := f.Registry.String()
