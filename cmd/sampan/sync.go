@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -184,7 +185,7 @@ func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report,
 		return nil, &usageError{err}
 	}
 	prune, agreed := o.prune, []oci.Reference(nil)
-	if prune && !o.dryRun && !o.yes {
+	if prune && !o.dryRun && !o.yes && !slices.ContainsFunc(failed, isFailure) { // or nothing will be deleted
 		if agreed, err = o.agree(cmd, items, places); err != nil {
 			return nil, err
 		}
@@ -198,6 +199,8 @@ func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report,
 	show.Close()
 	return r, o.report(cmd.OutOrStdout(), r)
 }
+
+func isFailure(f syncing.Failure) bool { return !errors.Is(f.Err, syncing.ErrEmpty) }
 
 // tellSync is an error for the report of a run, with the code of the protocol.
 func tellSync(err error) string {
