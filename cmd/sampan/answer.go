@@ -111,6 +111,12 @@ func answerInChinese(f *failure.Facts) string {
 		return "的应答无法使用：" + f.What
 	case failure.PrivateAddress:
 		return "指向内网地址 " + f.Host + "，已拒绝：除非为其配置的地址本身是内网地址，或 egress.redirects 允许"
+	case failure.NoAddress:
+		return "指向的不是有效地址"
+	case failure.PlainAddress:
+		return "从 https 指向明文 http，已拒绝"
+	case failure.Circle:
+		return "循环重定向"
 	case failure.OldManifest:
 		return "只有 Docker schema 1 格式的清单，sampan 不支持"
 	case failure.NotThere:

@@ -253,6 +253,9 @@ func newPurgeCommand() *cobra.Command {
 	}{}
 	cmd := c.command("purge", "Delete what was not used for a time, or is of a registry or pattern", "按未使用时间、上游或模式删除", argumentCount(0, 0),
 		func(ctx context.Context, m *runningMirror, out io.Writer, _ []string) error {
+			if asked.Registry == "" && asked.Pattern == "" && asked.Unused == "" && !asked.All {
+				return usagef("%s", text("say what to purge: --older-than, --registry, --pattern, or --all for everything", "请说明要删除什么：--older-than、--registry、--pattern，或用 --all 表示全部"))
+			}
 			body, err := m.ask(ctx, http.MethodPost, "/api/v1/purge", asked)
 			if err != nil {
 				return err

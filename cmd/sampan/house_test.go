@@ -120,6 +120,9 @@ func TestCacheCommandsLookAfterWhatIsHere(t *testing.T) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
+	if _, err := run("purge", "--dry-run"); err == nil || !strings.Contains(err.Error(), "--all") {
+		t.Errorf("who purges without saying what is told %v", err)
+	}
 }
 
 // spoil changes a bit of one of the blobs.

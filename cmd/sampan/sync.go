@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +67,9 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 	if o.output != "text" && o.output != "json" {
 		return usagef(text("--output is text or json, not %q", "--output 应为 text 或 json，而不是 %q"), o.output)
 	}
+	if err := o.checkMetrics(); err != nil {
+		return err
+	}
 	l, err := o.list(cmd.InOrStdin())
 	if errors.Is(err, context.Canceled) {
 		return err
@@ -77,6 +82,10 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 	}
 	for {
 		r, err := o.once(cmd, l)
+		if failure := (*metricsError)(nil); errors.As(err, &failure) && l.Repeats() && cmd.Context().Err() == nil {
+			fmt.Fprintln(cmd.ErrOrStderr(), "sampan: "+worded(err)) // there may be room at the next run
+			err = nil
+		}
 		if err != nil {
 			return err
 		}
@@ -98,6 +107,26 @@ func (o syncOptions) run(cmd *cobra.Command) error {
 		}
 	}
 }
+
+// checkMetrics tells beforehand that a file of metrics cannot be.
+func (o syncOptions) checkMetrics() error {
+	if o.metrics == "" {
+		return nil
+	}
+	if info, err := os.Stat(o.metrics); err == nil && !info.Mode().IsRegular() {
+		return usagef(text("--metrics: %s is no file", "--metrics：%s 不是普通文件"), o.metrics)
+	}
+	if info, err := os.Stat(filepath.Dir(o.metrics)); err != nil || !info.IsDir() {
+		return usagef(text("--metrics: %s is no folder", "--metrics：%s 不是目录"), filepath.Dir(o.metrics))
+	}
+	return nil
+}
+
+// A metricsError is that what a run did is done and told, and cannot be written.
+type metricsError struct{ err error }
+
+func (e *metricsError) Error() string { return "--metrics: " + e.err.Error() }
+func (e *metricsError) Unwrap() error { return e.err }
 
 // list is that of the file, with what the flags add.
 func (o syncOptions) list(in io.Reader) (*syncing.List, error) {
@@ -184,7 +213,7 @@ func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report,
 		return nil, &usageError{err}
 	}
 	prune, agreed := o.prune, []oci.Reference(nil)
-	if prune && !o.dryRun && !o.yes {
+	if prune && !o.dryRun && !o.yes && !slices.ContainsFunc(failed, isFailure) { // or nothing will be deleted
 		if agreed, err = o.agree(cmd, items, places); err != nil {
 			return nil, err
 		}
@@ -198,6 +227,8 @@ func (o syncOptions) once(cmd *cobra.Command, l *syncing.List) (*syncing.Report,
 	show.Close()
 	return r, o.report(cmd.OutOrStdout(), r)
 }
+
+func isFailure(f syncing.Failure) bool { return !errors.Is(f.Err, syncing.ErrEmpty) }
 
 // tellSync is an error for the report of a run, with the code of the protocol.
 func tellSync(err error) string {
@@ -217,25 +248,34 @@ func tellSync(err error) string {
 
 // report tells what a run did.
 func (o syncOptions) report(out io.Writer, r *syncing.Report) error {
-	if o.metrics != "" && !r.DryRun {
-		var b strings.Builder
-		if err := r.WriteMetrics(&b); err != nil {
-			return err
-		}
-		f, err := os.OpenFile(o.metrics, os.O_CREATE|os.O_WRONLY, 0o644) //nolint:gosec // the collector reads it as somebody else
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Close(), replaceFile(o.metrics, []byte(b.String()))); err != nil {
-			return err
-		}
-	}
+	var err error
 	if o.output == "json" {
 		e := json.NewEncoder(out)
 		e.SetEscapeHTML(false)
-		return e.Encode(r)
+		err = e.Encode(r)
+	} else {
+		err = r.WriteText(out, text, size)
 	}
-	return r.WriteText(out, text, size)
+	if o.metrics == "" || r.DryRun {
+		return err
+	}
+	if failure := o.writeMetrics(r); failure != nil {
+		return errors.Join(err, &metricsError{failure})
+	}
+	return err
+}
+
+// writeMetrics puts the metrics of a run in the place of those before.
+func (o syncOptions) writeMetrics(r *syncing.Report) error {
+	var b strings.Builder
+	if err := r.WriteMetrics(&b); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(o.metrics, os.O_CREATE|os.O_WRONLY, 0o644) //nolint:gosec // the collector reads it as somebody else
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), replaceFile(o.metrics, []byte(b.String())))
 }
 
 // agree shows what would be deleted, asks, and returns what may be.

@@ -16,7 +16,7 @@ func (c *copier) pointing(ctx context.Context, job Job) (map[oci.Tag]oci.Descrip
 		return at, nil
 	}
 	for _, tag := range job.Tags {
-		have, err := ask(ctx, c, func() (oci.Descriptor, error) { return r.ResolveTag(ctx, job.Target, tag) })
+		have, err := ask(ctx, c, targetOf(job), func() (oci.Descriptor, error) { return r.ResolveTag(ctx, job.Target, tag) })
 		if err != nil && !oci.IsUnknown(err) {
 			return nil, err
 		}
@@ -48,12 +48,21 @@ func (c *copier) hasManifest(ctx context.Context, im *image, d oci.Descriptor) (
 
 // has asks whether a repository of the target holds what d names.
 func (c *copier) has(ctx context.Context, repo oci.Repository, d oci.Descriptor) (bool, error) {
-	return ask(ctx, c, func() (bool, error) { return c.w.Has(ctx, repo, d) })
+	return ask(ctx, c, party{repo.Registry(), true}, func() (bool, error) { return c.w.Has(ctx, repo, d) })
 }
 
+// A party is who is asked: where something comes from, or where it goes to.
+type party struct {
+	registry oci.Registry
+	target   bool
+}
+
+func sourceOf(job Job) party { return party{job.Source.Repository.Registry(), false} }
+func targetOf(job Job) party { return party{job.Target.Registry(), true} }
+
 // ask asks as [again] does, no more than Options.Lookups questions at once.
-func ask[T any](ctx context.Context, c *copier, question func() (T, error)) (T, error) {
-	return again(ctx, c, func() (T, error) {
+func ask[T any](ctx context.Context, c *copier, who party, question func() (T, error)) (T, error) {
+	return again(ctx, c, who, func() (T, error) {
 		select {
 		case c.lookups <- struct{}{}:
 			defer func() { <-c.lookups }()
@@ -65,27 +74,58 @@ func ask[T any](ctx context.Context, c *copier, question func() (T, error)) (T, 
 	})
 }
 
-// maxAsked is how many times a question is asked that nobody answers, where nobody says
-// when to come back: a person who has mistyped a host waits for it.
+// again asks as [Again] does. Whoever has answered anything in this run is there.
+func again[T any](ctx context.Context, c *copier, who party, question func() (T, error)) (T, error) {
+	return Again(ctx, c.o.Pause, func() bool { return c.heardOf(who) }, func() (T, error) {
+		v, err := question()
+		if err == nil || isThere(err) {
+			c.hear(who)
+		}
+		return v, err
+	})
+}
+
+func (c *copier) hear(who party) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard[who] = true
+}
+
+func (c *copier) heardOf(who party) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heard[who]
+}
+
+// maxAsked is how many times who may not be there at all is asked, where nobody says when
+// to come back: a person who has mistyped a host waits for it.
 const maxAsked = 3
 
-// again asks until there is an answer, for as long as Options.Pause allows.
-func again[T any](ctx context.Context, c *copier, ask func() (T, error)) (T, error) {
+// Again asks until there is an answer, for as long as pause allows, which is as for
+// [Options]. Who gives no sign of life is asked three times, unless known tells that they
+// are there; nil means that nobody knows.
+func Again[T any](ctx context.Context, pause func(ctx context.Context, n int, err error) error, known func() bool, question func() (T, error)) (T, error) {
 	for n := 1; ; n++ {
-		v, err := ask()
+		v, err := question()
 		if err == nil || oci.IsAnswer(err) || ctx.Err() != nil {
 			return v, err
 		}
-		if n >= maxAsked && !saysWhen(err) {
+		if n >= maxAsked && !isThere(err) && (known == nil || !known()) {
 			return v, err
 		}
-		if err := c.o.Pause(ctx, n, err); err != nil {
+		if err := pause(ctx, n, err); err != nil {
 			return v, err
 		}
 	}
 }
 
-func saysWhen(err error) bool {
+// isThere tells whether an error comes from who was asked: it is an answer, it says when to
+// come back, or it knows itself that somebody has answered (Answered).
+func isThere(err error) bool {
 	var e *oci.Error
-	return errors.As(err, &e) && e.RetryAfter > 0
+	if oci.IsAnswer(err) || errors.As(err, &e) && (e.RetryAfter > 0 || e.Code == oci.CodeTooManyRequests) {
+		return true
+	}
+	var answer interface{ Answered() bool }
+	return errors.As(err, &answer) && answer.Answered()
 }

@@ -73,7 +73,7 @@ func (c *copier) put(ctx context.Context, im *image, n *node) (int, error) {
 	}
 	key := place{im.job.Target, n.manifest.Descriptor.Digest}
 	err := c.once(ctx, key, len(n.tags) > 0, func() error {
-		_, err := again(ctx, c, func() (struct{}, error) {
+		_, err := again(ctx, c, targetOf(im.job), func() (struct{}, error) {
 			return struct{}{}, c.w.PutManifest(ctx, key.repo, n.manifest.Descriptor, n.manifest.Bytes, n.tags)
 		})
 		return err

@@ -153,6 +153,7 @@ type copier struct {
 	lookups chan struct{}
 
 	mu      sync.Mutex
+	heard   map[party]bool // that have given an answer
 	byBlob  map[oci.Digest]*blobState
 	byPut   map[place]*flight
 	sent    Count
@@ -184,7 +185,7 @@ func newCopier(w Writer, o Options) *copier {
 	}
 	return &copier{
 		w: w, o: o, blobs: make(chan struct{}, o.Blobs), lookups: make(chan struct{}, o.Lookups),
-		byBlob: map[oci.Digest]*blobState{}, byPut: map[place]*flight{},
+		heard: map[party]bool{}, byBlob: map[oci.Digest]*blobState{}, byPut: map[place]*flight{},
 	}
 }
 
@@ -224,7 +225,7 @@ func (c *copier) note(ctx context.Context, images []*image) {
 	}
 	for _, repo := range order {
 		referrers := slices.ContainsFunc(to[repo], func(im *image) bool { return im.attached })
-		notes, err := ask(ctx, c, func() ([]Note, error) { return n.Notes(ctx, repo, referrers) })
+		notes, err := ask(ctx, c, party{repo.Registry(), true}, func() ([]Note, error) { return n.Notes(ctx, repo, referrers) })
 		for _, im := range to[repo] {
 			im.result.Err = err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -323,7 +324,7 @@ func TestATargetThatDoesNotAnswerWhatIsToBeKnown(t *testing.T) {
 	} {
 		t.Run(fact, func(t *testing.T) {
 			s, p := newShelf(), silentPier{newPier(), map[string]int{"a": c.silent}}
-			report, err := run(t, p, Options{KeepGoing: c.keep, Pause: func(context.Context, int, error) error { return nil }},
+			report, err := run(t, p, Options{KeepGoing: c.keep, Pause: fourTimes},
 				jobOf(t, s, s.image("1", s.layer("one")), "a:1"), jobOf(t, s, s.image("2", s.layer("two")), "b:1"))
 			for i, name := range []string{"a", "b"} {
 				_, tagged := p.tags[name+":1"]
@@ -333,6 +334,60 @@ func TestATargetThatDoesNotAnswerWhatIsToBeKnown(t *testing.T) {
 			}
 			if (err == nil) != (c.goes == "a b") {
 				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// A sign of life is an error of who is there.
+type signOfLife struct{}
+
+func (signOfLife) Error() string  { return "status 500" }
+func (signOfLife) Answered() bool { return true }
+
+// Who is there is asked as patiently as it is sent to; a host that gives no sign of life may
+// be a mistyped one.
+func TestHowOftenATargetIsAsked(t *testing.T) {
+	silence := errors.New("nobody is there")
+	for fact, c := range map[string]struct {
+		fails int // of the questions for each manifest and blob
+		first bool
+		err   error
+		asked int // until it has failed; 0 where it arrives
+	}{
+		"somebody fails and gets better":            {fails: 4, first: true, err: signOfLife{}},
+		"somebody fails":                            {fails: 100, first: true, err: signOfLife{}, asked: 5},
+		"nobody is there":                           {fails: 100, first: true, err: silence, asked: 3},
+		"somebody was there and comes back":         {fails: 4, err: silence},
+		"somebody was there and does not come back": {fails: 100, err: silence, asked: 5},
+	} {
+		t.Run(fact, func(t *testing.T) {
+			s, p := newShelf(), newPier()
+			root := s.image("1", s.layer("one"))
+			asked := map[oci.Digest]int{}
+			var mu sync.Mutex
+			p.before = func(_ context.Context, step string, d oci.Descriptor) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if step != "has" || !c.first && d.Digest == root.Digest {
+					return nil
+				}
+				if asked[d.Digest]++; asked[d.Digest] <= c.fails {
+					return c.err
+				}
+				return nil
+			}
+			_, err := run(t, p, Options{Pause: fourTimes}, jobOf(t, s, root, "a"))
+			if (err == nil) != (c.asked == 0) {
+				t.Errorf("got %v", err)
+			}
+			for digest, n := range asked {
+				if c.asked > 0 && n != c.asked {
+					t.Errorf("%s was asked for %d times", digest, n)
+				}
+			}
+			if len(asked) == 0 {
+				t.Error("nothing was asked")
 			}
 		})
 	}

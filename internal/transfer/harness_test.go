@@ -353,6 +353,14 @@ func jobOf(t *testing.T, s *shelf, d oci.Descriptor, target string) Job {
 // never is a Pause that gives up.
 func never(_ context.Context, _ int, err error) error { return err }
 
+// fourTimes is a Pause that takes no time and gives up later.
+func fourTimes(_ context.Context, n int, err error) error {
+	if n > 4 || oci.IsAnswer(err) {
+		return err
+	}
+	return nil
+}
+
 // run copies with a Pause that takes no time.
 func run(t *testing.T, w Writer, o Options, jobs ...Job) (Report, error) {
 	t.Helper()

@@ -70,7 +70,7 @@ func (c *copier) leftOut(ctx context.Context, im *image) error {
 
 // holds asks a source whether it has a blob.
 func (c *copier) holds(ctx context.Context, job Job, digest oci.Digest) (bool, error) {
-	_, err := again(ctx, c, func() (oci.Descriptor, error) {
+	_, err := again(ctx, c, sourceOf(job), func() (oci.Descriptor, error) {
 		if s, ok := job.Reader.(oci.BlobStater); ok {
 			return s.StatBlob(ctx, job.Source.Repository, digest)
 		}

@@ -162,7 +162,7 @@ func (c *copier) resolve(ctx context.Context, job Job) (oci.Descriptor, error) {
 	if d := job.Source.Digest; !d.IsZero() {
 		return oci.Descriptor{Digest: d, Size: -1}, nil
 	}
-	return ask(ctx, c, func() (oci.Descriptor, error) {
+	return ask(ctx, c, sourceOf(job), func() (oci.Descriptor, error) {
 		return job.Reader.ResolveTag(ctx, job.Source.Repository, job.Source.Tag)
 	})
 }
@@ -213,7 +213,7 @@ func (im *image) node(d oci.Descriptor, depth int) (*node, bool, error) {
 
 // read fetches the manifest of a node.
 func (c *copier) read(ctx context.Context, im *image, n *node) error {
-	m, err := ask(ctx, c, func() (oci.Manifest, error) {
+	m, err := ask(ctx, c, sourceOf(im.job), func() (oci.Manifest, error) {
 		return im.job.Reader.Manifest(ctx, im.job.Source.Repository, n.manifest.Descriptor.Digest)
 	})
 	if err != nil {

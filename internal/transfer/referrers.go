@@ -34,7 +34,7 @@ func (c *copier) referrers(ctx context.Context, im *image) error {
 // referring looks at what refers to one digest and was not seen before.
 func (c *copier) referring(ctx context.Context, im *image, digest oci.Digest) ([]*node, error) {
 	repo := im.job.Source.Repository
-	list, err := ask(ctx, c, func() ([]oci.Descriptor, error) { return im.job.Reader.Referrers(ctx, repo, digest) })
+	list, err := ask(ctx, c, sourceOf(im.job), func() ([]oci.Descriptor, error) { return im.job.Reader.Referrers(ctx, repo, digest) })
 	if err != nil && !oci.IsUnknown(err) {
 		return nil, err
 	}
@@ -74,13 +74,13 @@ func (c *copier) listed(ctx context.Context, im *image, n *node, subject oci.Dig
 	if !ok || !n.here || n.graph.Subject.Digest != subject {
 		return n.here, nil
 	}
-	return ask(ctx, c, func() (bool, error) { return l.Lists(ctx, im.job.Target, subject, n.manifest.Descriptor.Digest) })
+	return ask(ctx, c, targetOf(im.job), func() (bool, error) { return l.Lists(ctx, im.job.Target, subject, n.manifest.Descriptor.Digest) })
 }
 
 // tagged looks at what a tag of the source names; nil where there is no such tag, or where
 // that was seen before, which is called so too.
 func (c *copier) tagged(ctx context.Context, im *image, tag oci.Tag) (*node, error) {
-	d, err := ask(ctx, c, func() (oci.Descriptor, error) {
+	d, err := ask(ctx, c, sourceOf(im.job), func() (oci.Descriptor, error) {
 		return im.job.Reader.ResolveTag(ctx, im.job.Source.Repository, tag)
 	})
 	if oci.IsUnknown(err) {

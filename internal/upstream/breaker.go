@@ -93,6 +93,8 @@ type breaker struct {
 	// tells each one.
 	changed func(pause time.Duration, err error)
 	failure func()
+	// persistent stays up.
+	persistent bool
 
 	mu       sync.Mutex
 	state    state
@@ -190,7 +192,7 @@ func (p *permit) failed(err error, o *outage, others bool) {
 	b.mu.Lock()
 	b.failures++
 	b.err = err
-	went := b.state == up && (b.failures >= failuresToOpen || hang && others)
+	went := b.state == up && !b.persistent && (b.failures >= failuresToOpen || hang && others)
 	switch {
 	case went && hang && others:
 		b.pause = hangPause

@@ -385,3 +385,19 @@ func TestStorageThatFailsIsLeftAloneAndItsEndpointIsNot(t *testing.T) {
 		})
 	}
 }
+
+// Who waits between questions themselves has each of them asked.
+func TestAPersistentRegistryIsAskedEachTime(t *testing.T) {
+	for _, persistent := range []bool{false, true} {
+		failing := newFake(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+		r := open(t, Options{Persistent: persistent}, failing.URL)
+		const asked = failuresToOpen + 3
+		for range asked {
+			_, err := r.StatBlob(t.Context(), repository(t, "a/b"), oci.DigestOf(nil))
+			wantCode(t, err, oci.CodeUnavailable)
+		}
+		if n := len(failing.all()); (n == asked) != persistent {
+			t.Errorf("persistent: %t; it was asked %d times", persistent, n)
+		}
+	}
+}

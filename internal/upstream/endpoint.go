@@ -102,14 +102,15 @@ func (s *site) label() string {
 }
 
 // equip gives the endpoints what they need for the accounts and for telling of
-// themselves.
-func (r *Registry) equip() {
+// themselves. Persistent is that of [Options].
+func (r *Registry) equip(persistent bool) {
 	for _, ep := range r.endpoints {
 		if !ep.blobsOnly {
 			r.trusted = append(r.trusted, ep)
 		}
 		ep.budgets = make([]budget, len(r.accounts))
 		for _, b := range []*breaker{&ep.breaker, &ep.storage} {
+			b.persistent = persistent
 			b.failure = func() { r.metrics.endpointFailed(ep.label()) }
 			b.changed = func(pause time.Duration, err error) { r.changed(ep, pause, err) }
 		}

@@ -45,6 +45,8 @@ var (
 	errTooLarge    = errors.New("answer too large")
 	errNoLocation  = errors.New("no Location")
 	errBadLocation = errors.New("cannot be read as a location")
+	errPlain       = errors.New("a redirect to plain http")
+	errCircle      = errors.New("too many redirects")
 	errOtherHost   = errors.New("the next page is on another host")
 	errWebPage     = errors.New("answered with a web page")
 	errNotIndex    = errors.New("not an image index")

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -39,7 +38,8 @@ type Push struct {
 type Pushed struct {
 	Status int
 	Header http.Header
-	// Location is where to go on; nil where the answer does not say.
+	// Location is where to go on; nil where the answer does not say, or where nothing goes
+	// on (status 201).
 	Location *url.URL
 	// Err is what a status of 400 or more means, nil otherwise; UNAVAILABLE where it
 	// is worth asking again. Its message is what the registry said.
@@ -74,8 +74,25 @@ func (p Push) withScope(ctx context.Context, ep *endpoint) context.Context {
 // repository. It needs Options.Write. The body keeps moving or the request ends; the
 // answer to it may take as long as Egress.HeaderTimeout. Errors are UNAVAILABLE where
 // nobody answered, an error of Body's as it is, and those of authentication; what was
-// sent may have arrived in each case.
+// sent may have arrived in each case. UNSUPPORTED is an answer that leads to where nobody
+// may follow: what is no http address, plain http where the endpoint has TLS, a private
+// address, a circle. Asking again would lead to the same.
 func (r *Registry) Push(ctx context.Context, p Push) (Pushed, error) {
+	a, err := r.push(ctx, p)
+	var e *oci.Error
+	if errors.As(err, &e) && e.Code == oci.CodeUnavailable && leadsAstray(e) {
+		astray := *e
+		astray.Code = oci.CodeUnsupported
+		err = &astray
+	}
+	return a, err
+}
+
+func leadsAstray(err error) bool {
+	return errors.Is(err, errNoLocation) || errors.Is(err, errBadLocation) || errors.Is(err, errPlain) || errors.Is(err, errPrivate) || errors.Is(err, errCircle)
+}
+
+func (r *Registry) push(ctx context.Context, p Push) (Pushed, error) {
 	ep := &endpoint{r.endpoints[0].site, r.accountsFor(p.Repository)[0]}
 	u := p.address(ep)
 	ctx = p.withScope(ctx, ep)
@@ -153,7 +170,7 @@ func (r *Registry) deliver(ctx context.Context, ep *endpoint, p Push, u *url.URL
 		}
 		u = next
 	}
-	return nil, r.noAnswer(fmt.Errorf("%s: more than %d redirects", redact(u), maxHops), "redirects in a circle")
+	return nil, r.inACircle(u)
 }
 
 // sendBody makes one exchange up to the headers of the answer. An error of the body
@@ -205,7 +222,7 @@ func (r *Registry) sendBody(ctx context.Context, p Push, u *url.URL, header http
 func (r *Registry) pushed(ep *endpoint, p Push, rep *reply, g grant) (Pushed, error) {
 	a := Pushed{Status: rep.StatusCode, Header: rep.Header}
 	if rep.StatusCode < http.StatusBadRequest {
-		if rep.Header.Get("Location") == "" {
+		if rep.Header.Get("Location") == "" || rep.StatusCode == http.StatusCreated { // it names what was made
 			return a, nil
 		}
 		var err error

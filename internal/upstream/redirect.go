@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"sampan/internal/oci"
+	"sampan/internal/upstream/failure"
 )
 
 // maxHops bounds the redirects of one request.
@@ -59,20 +62,21 @@ func (r *Registry) follow(ctx context.Context, ep *endpoint, q question, u *url.
 		}
 		u = next
 	}
-	return nil, r.noAnswer(fmt.Errorf("%s: more than %d redirects", redact(u), maxHops),
-		"redirects in a circle")
+	return nil, r.inACircle(u)
 }
 
-// nextHop reads where a redirect leads.
+func (r *Registry) inACircle(u *url.URL) error {
+	return r.fail(oci.CodeUnavailable, fmt.Errorf("%s: %w: more than %d", redact(u), errCircle, maxHops), failure.Facts{Kind: failure.Circle})
+}
+
+// nextHop reads where an answer leads.
 func (r *Registry) nextHop(ep *endpoint, rep *reply) (*url.URL, error) {
 	next, err := resolve(rep.url, rep.Header.Get("Location"))
 	if err != nil {
-		return nil, r.noAnswer(fmt.Errorf("redirect from %s: %w", redact(rep.url), err),
-			"redirects to something that is not an address")
+		return nil, r.fail(oci.CodeUnavailable, fmt.Errorf("redirect from %s: %w", redact(rep.url), err), failure.Facts{Kind: failure.NoAddress})
 	}
 	if next.Scheme == "http" && rep.url.Scheme == "https" && ep.base.Scheme == "https" {
-		return nil, r.noAnswer(fmt.Errorf("redirect from %s to %s", redact(rep.url), redact(next)),
-			"redirects from https to plain http, which is refused")
+		return nil, r.fail(oci.CodeUnavailable, fmt.Errorf("%w: from %s to %s", errPlain, redact(rep.url), redact(next)), failure.Facts{Kind: failure.PlainAddress})
 	}
 	return next, nil
 }

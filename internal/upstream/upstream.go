@@ -133,6 +133,10 @@ type Options struct {
 	// endpoint that was down is tried: that waits for one second.
 	Hedge time.Duration
 
+	// Persistent asks an endpoint that fails each time all the same, instead of leaving it
+	// alone for a while: for who waits between questions themselves.
+	Persistent bool
+
 	// RateLimitWait is how long a manifest may wait where the registry limits the rate
 	// and says that it will not for long; zero means not at all.
 	RateLimitWait time.Duration
@@ -277,7 +281,7 @@ func New(o Options) (*Registry, error) {
 	if r.metrics, err = newMetrics(o.Registerer, o.Registry.String()); err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", o.Registry, err)
 	}
-	r.equip()
+	r.equip(o.Persistent)
 	return r, nil
 }
 

@@ -259,6 +259,8 @@ func (u *upload) look(ctx context.Context) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case err != nil && oci.IsAnswer(err): // there would be no other
+		return err
 	case err == nil && a.Err == nil:
 		err = oci.Errorf(oci.CodeUnsupported, "%s does not say how much of %s it has", u.r.name, u.d.Digest)
 	case err == nil && gone(a):

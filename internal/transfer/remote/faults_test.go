@@ -235,6 +235,48 @@ func TestUploadsEndWhateverTheTargetSays(t *testing.T) {
 	}
 }
 
+// A target that leads to what is no address gives a wrong answer, which is told at once:
+// nothing is asked twice, and the blob is read once at the most.
+func TestALocationThatIsNoneIsToldAtOnce(t *testing.T) {
+	const size = 200 << 10
+	for fact, method := range map[string]string{
+		"where an upload begins": http.MethodPost, "where a piece has gone": http.MethodPatch,
+		"where it is stored": http.MethodPut, "where it is looked at": http.MethodGet,
+	} {
+		for _, location := range []string{"file:///etc/passwd", "javascript:alert(1)", "https:///x"} {
+			t.Run(fact+" "+location, func(t *testing.T) {
+				t.Parallel()
+				behave := behavior{instead: func(f *fake, w http.ResponseWriter, r *http.Request) bool {
+					if isUpload(r, http.MethodPut) && method == http.MethodGet && f.once("cut", 1) {
+						panic(http.ErrAbortHandler)
+					}
+					if !isUpload(r, method) || method == http.MethodPatch && r.ContentLength > 64<<10 {
+						return false
+					}
+					io.Copy(io.Discard, r.Body)
+					f.hits["astray"]++
+					w.Header().Set("Location", location)
+					w.WriteHeader(http.StatusAccepted)
+					return true
+				}}
+				if method == http.MethodPatch {
+					behave.largest = 64 << 10
+				}
+				f, blob := newFake(t, behave), newContent(1, size)
+				err := put(t, f, blob)
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				if oci.CodeOf(err) != oci.CodeUnsupported || !strings.Contains(err.Error(), "leads to something that is not an address") {
+					t.Errorf("got %v", err)
+				}
+				if f.hits["astray"] != 1 || f.next > 1 {
+					t.Errorf("it was heard %d times, in %d uploads:\n%s", f.hits["astray"], f.next, strings.Join(f.requests, "\n"))
+				}
+			})
+		}
+	}
+}
+
 // A source whose bytes are others never gets its last bytes to a target, which therefore
 // need not even look at them.
 func TestWrongBytesDoNotLeave(t *testing.T) {

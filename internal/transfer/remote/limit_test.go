@@ -42,7 +42,7 @@ func TestARateLimitHoldsBackEverything(t *testing.T) {
 		t.Run(strings.TrimSpace(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const told = 7 * time.Second
-				f := &fake{blobs: map[string]map[string][]byte{}, manifests: map[string]map[string]stored{}, uploads: map[string][]byte{}, hits: map[string]int{}}
+				f := emptyFake()
 				var limited, early []time.Duration
 				began := time.Now()
 				f.behave.instead = func(f *fake, w http.ResponseWriter, r *http.Request) bool {
@@ -91,7 +91,7 @@ func openInMemory(t *testing.T, name oci.Registry, h http.Handler) *Registry {
 	}
 	r.Close()
 	r.Registry, err = upstream.New(upstream.Options{
-		Registry: name, Endpoints: []*url.URL{{Scheme: "http", Host: name.String()}}, Write: true, Transport: inMemory{h}, RateLimitWait: rateLimitWait,
+		Registry: name, Endpoints: []*url.URL{{Scheme: "http", Host: name.String()}}, Write: true, Transport: inMemory{h}, RateLimitWait: rateLimitWait, Persistent: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -125,7 +125,7 @@ func Open(name oci.Registry, o Options, writing bool) (*Registry, error) {
 	}
 	u, err := upstream.New(upstream.Options{
 		Registry: name, Endpoints: []*url.URL{endpoint}, Credentials: credentials, Write: writing,
-		Egress: egress, RateLimitWait: rateLimitWait, Logger: o.Logger, UserAgent: o.UserAgent,
+		Egress: egress, RateLimitWait: rateLimitWait, Persistent: true, Logger: o.Logger, UserAgent: o.UserAgent,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", name, err)

@@ -29,7 +29,14 @@ type Item struct {
 type Failure struct {
 	Source string
 	Err    error
+	// Targets are repositories of which is not known what the list has for them; nil where
+	// that is known, or cannot be told.
+	Targets []oci.Repository
 }
+
+// ErrEmpty is the Err of a repository of which the list chooses no tag. That is told and no
+// failure: it may be meant.
+var ErrEmpty = errors.New("its tags choose nothing")
 
 // Place names where a source goes, below or at a target as the list has it. Without a tag
 // it is there by its digest alone.
@@ -67,13 +74,16 @@ func Expand(ctx context.Context, l *List, reader func(oci.Registry) (oci.Reader,
 	var failed []Failure
 	for i, s := range sources {
 		if errs[i] != nil {
-			failed = append(failed, Failure{s.Source, errs[i]})
+			failed = append(failed, Failure{s.Source, errs[i], l.repositories(s, place)})
 			continue
+		}
+		if len(refs[i]) == 0 {
+			failed = append(failed, Failure{s.Source, ErrEmpty, nil})
 		}
 		for _, ref := range refs[i] {
 			of, err := l.items(s, ref, place)
 			if err != nil {
-				failed = append(failed, Failure{ref.String(), err})
+				failed = append(failed, Failure{ref.String(), err, nil})
 			}
 			items = append(items, of...)
 		}
@@ -106,14 +116,23 @@ func (s *Source) images(ctx context.Context, reader func(oci.Registry) (oci.Read
 	return refs, nil
 }
 
-// patiently asks again where a registry limits the rate and says for how long.
+// patiently asks as often as a transfer does.
 func patiently[T any](ctx context.Context, question func() (T, error)) (T, error) {
-	for n := 1; ; n++ {
-		v, err := question()
-		if !errors.Is(err, &oci.Error{Code: oci.CodeTooManyRequests}) || transfer.Backoff(ctx, n, err) != nil {
-			return v, err
-		}
+	return transfer.Again(ctx, transfer.Backoff, nil, question)
+}
+
+// repositories are where something of a source goes, whatever its tags are.
+func (l *List) repositories(s Source, place Place) []oci.Repository {
+	latest, err := oci.ParseTag("latest")
+	if err != nil {
+		return nil
 	}
+	items, _ := l.items(s, oci.Reference{Repository: s.ref.Repository, Tag: latest}, place) // a place that cannot be named is told of images
+	var list []oci.Repository
+	for _, it := range items {
+		list = append(list, it.Target)
+	}
+	return list
 }
 
 // items are the places where an image goes.

@@ -342,29 +342,48 @@ func TestTheRateLimitOfASourceIsWaitedFor(t *testing.T) {
 	})
 }
 
-// limited is a registry that answers a list of tags with 429 first.
+// limited is a registry that answers a list of tags with an error first, and a deletion.
 type limited struct {
 	*memory
 	left int
+	err  error
 }
+
+// failing is an error of a registry that is there.
+type failing struct{}
+
+func (failing) Error() string  { return "status 500" }
+func (failing) Answered() bool { return true }
 
 func (l *limited) Tags(ctx context.Context, repo oci.Repository) ([]oci.Tag, error) {
 	if l.left--; l.left >= 0 {
-		return nil, &oci.Error{Code: oci.CodeTooManyRequests, RetryAfter: 10 * time.Second}
+		return nil, l.err
 	}
 	return l.memory.Tags(ctx, repo)
 }
 
 func (l *limited) DeleteTag(ctx context.Context, repo oci.Repository, tag oci.Tag) error {
 	if l.left++; l.left == 0 {
-		return &oci.Error{Code: oci.CodeTooManyRequests, RetryAfter: 10 * time.Second}
+		return l.err
 	}
 	return l.memory.DeleteTag(ctx, repo, tag)
 }
 
-func TestListsOfTagsAndDeletionsWaitForARateLimit(t *testing.T) {
+func TestListsOfTagsAndDeletionsAreAskedForPatiently(t *testing.T) {
+	t.Run("where the rate is limited", func(t *testing.T) {
+		patient(t, 2, &oci.Error{Code: oci.CodeTooManyRequests, RetryAfter: 10 * time.Second}, 20*time.Second, 40*time.Second)
+	})
+	t.Run("where somebody fails", func(t *testing.T) {
+		patient(t, 4, failing{}, 7500*time.Millisecond, 8500*time.Millisecond)
+	})
+}
+
+// patient runs a list whose source fails so many times, and whose target once at a list and
+// once at a deletion; it is told how long it takes to know the list, and in all.
+func patient(t *testing.T, times int, err error, listed, done time.Duration) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		from, to := &limited{newMemory(), 2}, &limited{newMemory(), 1}
+		from, to := &limited{newMemory(), times, err}, &limited{newMemory(), 1, err}
 		from.add(t, "quay.io/a/b:v1", "one")
 		to.add(t, "m.test/a/b:v0", "old")
 		o := Options{
@@ -374,11 +393,11 @@ func TestListsOfTagsAndDeletionsWaitForARateLimit(t *testing.T) {
 		}
 		began := time.Now()
 		items, failed, err := Expand(t.Context(), read(t, versions), o.Reader, below)
-		if err != nil || len(failed) > 0 || time.Since(began) != 20*time.Second {
+		if err != nil || len(failed) > 0 || time.Since(began) != listed {
 			t.Fatalf("%v, %v after %s", err, failed, time.Since(began))
 		}
 		r := Run(t.Context(), items, failed, o)
-		if !r.Complete || r.Count(Pruned) != 1 || !to.tags["m.test/a/b:v0"].IsZero() || time.Since(began) != 40*time.Second {
+		if !r.Complete || r.Count(Pruned) != 1 || !to.tags["m.test/a/b:v0"].IsZero() || time.Since(began) != done {
 			t.Errorf("%+v after %s", r.Images, time.Since(began))
 		}
 	})

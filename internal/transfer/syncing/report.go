@@ -39,13 +39,18 @@ type Outcome struct {
 
 // A Report is what a run did; of a dry run, what it would do.
 type Report struct {
-	Began    time.Time `json:"began"`
-	Ended    time.Time `json:"ended"`
-	DryRun   bool      `json:"dry_run,omitempty"`
-	Images   []Outcome `json:"images"`
-	Blobs    int       `json:"blobs"` // that crossed
-	Bytes    int64     `json:"bytes"` // of those
-	Complete bool      `json:"complete"`
+	Began  time.Time `json:"began"`
+	Ended  time.Time `json:"ended"`
+	DryRun bool      `json:"dry_run,omitempty"`
+	Images []Outcome `json:"images"`
+	// Empty are repositories of which the list chooses no tag.
+	Empty []string `json:"empty,omitempty"`
+	// Withheld tells that nothing is pruned because something failed. Of a dry run, what is
+	// Pruned would then go if nothing failed.
+	Withheld bool  `json:"prune_withheld,omitempty"`
+	Blobs    int   `json:"blobs"` // that crossed
+	Bytes    int64 `json:"bytes"` // of those
+	Complete bool  `json:"complete"`
 
 	tell  func(error) string                               // Options.Tell
 	kept  map[oci.Repository]map[oci.Digest]oci.Descriptor // what images are at their targets
@@ -73,6 +78,9 @@ func (r *Report) WriteText(w io.Writer, text func(english, chinese string) strin
 	if r.DryRun {
 		word[Copied], word[Pruned] = text("would be copied", "将复制"), text("would be deleted", "将删除")
 	}
+	if r.DryRun && r.Withheld {
+		word[Pruned] = text("would be deleted if nothing failed", "若无失败则将删除")
+	}
 	var b strings.Builder
 	colon := text(": ", "：")
 	for _, o := range r.Images {
@@ -91,6 +99,15 @@ func (r *Report) WriteText(w io.Writer, text func(english, chinese string) strin
 			b.WriteString(colon + o.Error)
 		}
 		b.WriteByte('\n')
+	}
+	for _, source := range r.Empty {
+		b.WriteString(source + colon + text(ErrEmpty.Error(), "tags 未选中任何标签") + "\n")
+	}
+	switch {
+	case r.Withheld && r.DryRun:
+		b.WriteString(text("nothing would be deleted, because something fails\n", "因为有失败，不会删除任何标签\n"))
+	case r.Withheld:
+		b.WriteString(text("nothing was deleted, because something failed\n", "因为有失败，没有删除任何标签\n"))
 	}
 	var sum []string
 	for _, of := range results() {

@@ -31,7 +31,7 @@ type Options struct {
 	Reader func(oci.Registry) (oci.Reader, error)
 	Target func(oci.Registry) (Target, error)
 	// Prune deletes, in repositories of which the list chooses tags, those that it does
-	// not have, once all images are there.
+	// not have, once all images are there. A dry run tells of them where some are not, too.
 	Prune bool
 	// Agreed are the tags that somebody has been shown and has agreed to; others are not
 	// pruned. Nil means that nobody was asked, and all may go.
@@ -55,7 +55,15 @@ const maxTargets = 4
 // slow one holds up no other; Reader, Target and what Copy has are called concurrently.
 func Run(ctx context.Context, items []Item, failed []Failure, o Options) *Report {
 	r := &Report{Began: time.Now(), DryRun: o.Copy.DryRun, Images: []Outcome{}, tell: o.Tell} // [] in JSON, not null
+	unsure := make(map[oci.Repository]bool)
 	for _, f := range failed {
+		if errors.Is(f.Err, ErrEmpty) {
+			r.Empty = append(r.Empty, f.Source)
+			continue
+		}
+		for _, repo := range f.Targets {
+			unsure[repo] = true
+		}
 		r.fail(ctx, Outcome{Source: f.Source}, f.Err)
 	}
 	targets := registries(items)
@@ -74,12 +82,22 @@ func Run(ctx context.Context, items []Item, failed []Failure, o Options) *Report
 	for i := range parts {
 		r.add(&parts[i])
 	}
-	if o.Prune && r.Count(Failed) == 0 && ctx.Err() == nil {
-		r.prune(ctx, items, o)
+	r.Withheld = o.Prune && r.Count(Failed) > 0
+	if o.Prune && ctx.Err() == nil && (!r.Withheld || r.DryRun) {
+		r.prune(ctx, certain(items, unsure), o)
 	}
 	r.Ended = time.Now()
 	r.Complete = r.Count(Failed) == 0 && ctx.Err() == nil
 	return r
+}
+
+// certain are items that prune nothing where it is not known what the list has.
+func certain(items []Item, unsure map[oci.Repository]bool) []Item {
+	items = slices.Clone(items)
+	for i := range items {
+		items[i].Pruned = items[i].Pruned && !unsure[items[i].Target]
+	}
+	return items
 }
 
 // registries are those that items go to, in order.

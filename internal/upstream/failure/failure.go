@@ -83,6 +83,9 @@ const (
 	ProxyStatus       // the proxy on the way refuses with Status
 	ProxySOCKS        // the SOCKS proxy on the way does not connect
 	PrivateAddress    // it leads to the private address of Host
+	NoAddress         // it leads to something that is no address
+	PlainAddress      // it leads from https to plain http
+	Circle            // it redirects too many times
 	StorageRefused    // it leads to a storage, Host, that refuses the request
 	LeftAlone         // it is not asked now: Last, Again
 )
@@ -107,6 +110,15 @@ func (f *Facts) Error() string {
 
 // Unwrap returns the cause.
 func (f *Facts) Unwrap() error { return f.Err }
+
+// Answered tells whether somebody was there and said something, however useless; it is what
+// a question that is worth asking again has, and a host that was mistyped has not.
+func (f *Facts) Answered() bool {
+	if f.Kind == LeftAlone {
+		return f.Last != nil && f.Last.Answered()
+	}
+	return f.answer() != "" && f.Kind != LoginUnread || f.Kind == StorageRefused
+}
 
 // Sentence says it in English, in words that are safe to send.
 func (f *Facts) Sentence() string {
@@ -159,6 +171,12 @@ func (f *Facts) answer() string {
 		return "asks for a token at " + f.Host + ", to which its credentials are not sent unless the host is configured as a token realm"
 	case PrivateAddress:
 		return "leads to the private address of " + f.Host + ", which is refused unless an endpoint that is configured for it is private itself or egress.redirects allows it"
+	case NoAddress:
+		return "leads to something that is not an address"
+	case PlainAddress:
+		return "leads from https to plain http, which is refused"
+	case Circle:
+		return "redirects in a circle"
 	case OldManifest:
 		return "has the manifest only in Docker's schema 1, which sampan does not carry"
 	case Limited:
