@@ -319,3 +319,22 @@ func TestPagesShowListsAndSettingsAsTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// Every change is in the list of its folder, in the order of the numbers.
+func TestTheChangelogListsEveryChange(t *testing.T) {
+	files, err := filepath.Glob("changelog/unreleased/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	list, err := os.ReadFile("changelog/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, m := range regexp.MustCompile(`(?m)^- \[\d{4}\]\((unreleased/[^)]+)\): .`).FindAllSubmatch(list, -1) {
+		listed = append(listed, "changelog/"+string(m[1]))
+	}
+	if !slices.Equal(listed, files) {
+		t.Errorf("listed are\n%s\nand there are\n%s", strings.Join(listed, "\n"), strings.Join(files, "\n"))
+	}
+}
