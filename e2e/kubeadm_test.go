@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,4 +52,36 @@ func TestKubeadmFindsCoreDNSAtTheMirror(t *testing.T) {
 			t.Errorf("by its older registry it is %s", n)
 		}
 	})
+}
+
+// What is copied for a release of Kubernetes is where kubeadm looks for it: CoreDNS under
+// both of its names.
+func TestSyncForKubeadmNamesCoreDNSAsItAsks(t *testing.T) {
+	origin, target := bed.registries["registry.k8s.io"], bed.registries["quay.io"]
+	newCopier(t).run(t, "copy", "--quiet", bed.registries["docker.io"]+"/library/tiny:latest", origin+"/coredns/coredns:v1.11.1")
+	image := original(t, "registry.k8s.io", "coredns/coredns", "v1.11.1")
+	s := startStandIns(t)
+	sampan := sampanCommand(t, "SSL_CERT_FILE="+s.certificate)
+	list := writeFile(t, filepath.Join(sampan.dir, "images.txt"), "registry.k8s.io/pause:3.1\nregistry.k8s.io/coredns/coredns:v1.11.1\n")
+	sync := []string{"sync", "--kubeadm", "v1.99.0", "--kubeadm-images", list, "--to", target + "/kubeadm/", "--output", "json", "--quiet"}
+	var report struct {
+		Complete bool
+		Images   []struct{ Target, Result string }
+	}
+	if err := json.Unmarshal([]byte(sampan.run(t, sync...)), &report); err != nil {
+		t.Fatal(err)
+	}
+	if !report.Complete || len(report.Images) != 3 {
+		t.Errorf("got %+v", report)
+	}
+	for repo, want := range map[string]manifest{"coredns": image, "coredns/coredns": image, "pause": original(t, "registry.k8s.io", "pause", "3.1")} {
+		tag := "v1.11.1"
+		if repo == "pause" {
+			tag = "3.1"
+		}
+		if there, err := fetchManifest(target, "kubeadm/"+repo, tag); err != nil || there.digest != want.digest {
+			t.Errorf("%s: %v, is %s, want %s", repo, err, there.digest, want.digest)
+		}
+	}
+	newTool(t, "crane").run(t, "validate", "--insecure", "--remote", target+"/kubeadm/coredns:v1.11.1")
 }
